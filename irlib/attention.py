@@ -1,0 +1,147 @@
+"""How much the answer attends to system prompt, image and question, layer by layer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from irlib.hooks import rows
+from irlib.inputs import SEGMENTS, Answer, Inputs
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMaps:
+    """Whole attention matrices of one prompt and its answer, averaged over heads (eq. 9).
+
+    `weights [layer, query, key]`, `layers` the 0-based layer of each matrix, `segments` and
+    `tokens` one label a position.
+    """
+
+    weights: np.ndarray
+    layers: tuple[int, ...]
+    segments: tuple[str, ...]
+    tokens: tuple[str, ...]
+
+
+@torch.no_grad()
+def attention_flow(
+    vlm,
+    inputs: Inputs,
+    answer: Answer,
+    *,
+    queries: Sequence[str] = ("answer",),
+    renormalise: bool = False,
+) -> pd.DataFrame:
+    """Share of attention that each segment receives, by layer: a tidy table.
+
+    Columns `model, task, sample, layer, query, segment, share, uniform`. The query "answer" means
+    the positions that predict the answer's tokens, any other segment the positions it holds;
+    shares are means over heads and these positions and sum to 1 over system, image, between, user
+    and answer (0 for an empty one). `uniform` is the share if each position attended evenly to all
+    it can see. `renormalise=True` is eq. (7): system, image and user alone, brought to the sum 1 at
+    each position. Layers are 0-based. Raises `ValueError` for an unknown or empty query and for an
+    empty answer.
+
+    >>> from irlib import load
+    >>> vlm = load("mini-llava")
+    >>> inputs = vlm.prepare(question="What is a cat?")
+    >>> table = attention_flow(vlm, inputs, vlm.answer(inputs, max_new_tokens=2))
+    >>> table.groupby("layer").share.sum().round(4).unique().tolist()
+    [1.0]
+    """
+    whole = inputs.followed_by(answer)
+    segments = ("system", "image", "user") if renormalise else SEGMENTS
+    keys = torch.stack([getattr(whole.spans, name) for name in segments], -1).float()
+    asked = torch.stack([_asked(whole, name) for name in queries], 1)  # [row, query, position]
+    positions, weights = _gather(asked)
+
+    def shares(probability):  # [row, position, key] -> [row, query, segment]
+        by_segment = probability.float() @ keys
+        if renormalise:
+            by_segment = by_segment / by_segment.sum(-1, keepdim=True)
+        return weights @ by_segment
+
+    def share_and_uniform(probability, visible):
+        even = (visible / visible.sum(-1, keepdim=True))[:, 0]
+        return torch.stack([shares(probability.mean(1)), shares(even)], -1).cpu().numpy()
+
+    with rows(vlm.decoder, positions, reduce=share_and_uniform) as seen:
+        vlm.forward(whole, logits_to_keep=1)
+    columns = ["model", "task", "sample", "layer", "query", "segment", "share", "uniform"]
+    table = [
+        (vlm.name, sample.task, sample.key, layer, query, segment, *seen[layer][row, q, s].tolist())
+        for row, sample in enumerate(inputs.samples)
+        for layer in sorted(seen)
+        for q, query in enumerate(queries)
+        for s, segment in enumerate(segments)
+    ]
+    return pd.DataFrame(table, columns=columns)
+
+
+@torch.no_grad()
+def attention_map(
+    vlm, inputs: Inputs, answer: Answer, *, layers: Sequence[int] | None = None
+) -> AttentionMaps:
+    """The head-averaged attention matrices of one prompt and its answer, for all layers or some.
+
+    Inside `truncate` the hidden columns are seen to be empty. Raises `ValueError` for several rows
+    at once and for a layer out of range.
+
+    >>> from irlib import load
+    >>> vlm = load("mini-llava")
+    >>> inputs = vlm.prepare(question="What is a cat?")
+    >>> maps = attention_map(vlm, inputs, vlm.answer(inputs, max_new_tokens=2), layers=[0, 3])
+    >>> maps.weights.shape[0], maps.segments[0]
+    (2, 'system')
+    """
+    layers = tuple(range(vlm.n_layers)) if layers is None else tuple(layers)
+    if len(inputs) != 1 or not set(layers) <= set(range(vlm.n_layers)):
+        raise ValueError(
+            f"asked for the attention of layers {list(layers)}, found {len(inputs)} rows and "
+            f"{vlm.n_layers} layers; give inputs of one row and layers 0..{vlm.n_layers - 1}"
+        )
+    whole = inputs.followed_by(answer)
+    everywhere = torch.arange(whole.length)[None]
+    with rows(vlm.decoder, everywhere, reduce=lambda weights, _: weights[0].mean(0).cpu()) as seen:
+        vlm.forward(whole, logits_to_keep=1)
+    ids = whole.batch["input_ids"][0].tolist()
+    held = torch.stack([getattr(whole.spans, name)[0] for name in SEGMENTS]).int().argmax(0)
+    return AttentionMaps(
+        weights=torch.stack([seen[layer] for layer in layers]).numpy(),
+        layers=layers,
+        segments=tuple(SEGMENTS[index] for index in held),
+        tokens=tuple(vlm.processor.tokenizer.convert_ids_to_tokens(ids)),
+    )
+
+
+def _asked(whole, query) -> Tensor:
+    """Mask `[row, position]` of a query; refuses one that some row does not have."""
+    if query not in SEGMENTS:
+        raise ValueError(
+            f"asked for the attention of {query!r}, found no such segment; use some of {SEGMENTS}"
+        )
+    mask = whole.spans.predicting if query == "answer" else getattr(whole.spans, query)
+    if not mask.any(1).all():
+        raise ValueError(
+            f"asked for the attention of {query!r}, found a row without such positions; "
+            "leave this query out, or the samples without it (a sample without a picture?)"
+        )
+    return mask
+
+
+def _gather(asked) -> tuple[Tensor, Tensor]:
+    """Positions `[row, slot]` that any query asks for, and the weight `[row, query, slot]` of each.
+
+    Rows with fewer positions repeat one of theirs at weight 0: a position of the padding sees
+    nothing, and its softmax would be no number.
+    """
+    used = asked.any(1)
+    slots = used.sum(1).max()
+    positions = used.int().argsort(dim=1, descending=True, stable=True)[:, :slots]
+    real = used.gather(1, positions)
+    positions = torch.where(real, positions, positions[:, :1])
+    weights = asked.gather(2, positions[:, None].expand(-1, asked.shape[1], -1)) & real[:, None]
+    return positions, weights / weights.sum(-1, keepdim=True)

@@ -1,0 +1,186 @@
+"""Watch and change a network while it runs: `trace`, `edit`, and `rows`, the attention-row probe.
+
+The only place that registers anything on a model. Everything is placed on entering a `with` block
+and taken away on leaving it, whatever happens inside. Modules are given as `{key: module}`, and
+what comes back is keyed the same way, never by position.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+PROBED = "irlib_rows"  # the name under which the probe stands in transformers' registries
+
+
+@contextmanager
+def trace(modules: Mapping[Hashable, nn.Module]) -> Iterator[dict[Hashable, Tensor]]:
+    """Record the output of each module during one run: `{key: output}`, filled while it runs.
+
+    The first element is kept where a module returns a tuple. Raises `RuntimeError` on leaving if
+    a module did not run, and during the run if it runs twice.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    >>> with trace({"hidden": net[0]}) as seen:
+    ...     _ = net(torch.ones(5, 2))
+    >>> seen["hidden"].shape
+    torch.Size([5, 3])
+    """
+    seen: dict[Hashable, Tensor] = {}
+
+    def record(key, output):
+        seen[key] = output
+        return output
+
+    with edit(modules, record, once=True):
+        yield seen
+
+
+@contextmanager
+def edit(
+    modules: Mapping[Hashable, nn.Module],
+    change: Callable,
+    *,
+    at: str = "output",
+    once: bool = False,
+) -> Iterator[None]:
+    """Let `change` decide what each module returns, or what it is called with, inside the block.
+
+    `at="output"`: `change(key, output) -> output`; where a module returns a tuple, `output` is its
+    first element and the others pass by. `at="input"`: `change(key, args, kwargs) -> (args,
+    kwargs)`. `once=True` refuses a module that runs twice, or not at all (`RuntimeError`).
+
+    >>> net = nn.Linear(2, 3)
+    >>> with edit({"net": net}, lambda key, output: output * 0):
+    ...     net(torch.ones(1, 2)).abs().sum().item()
+    0.0
+    """
+    _check(modules, at)
+    ran: set[Hashable] = set()
+
+    def mark(key):
+        if once and key in ran:
+            raise RuntimeError(
+                f"asked for one run of {key!r}, but it ran twice inside the block; "
+                "run the model once, or open one block for each run"
+            )
+        ran.add(key)
+
+    def hook_output(key):
+        def hook(module, args, output):
+            mark(key)
+            if isinstance(output, tuple):
+                return (change(key, output[0]), *output[1:])
+            return change(key, output)
+
+        return hook
+
+    def hook_input(key):
+        def hook(module, args, kwargs):
+            mark(key)
+            return change(key, args, kwargs)
+
+        return hook
+
+    with ExitStack() as stack:
+        for key, module in modules.items():
+            if at == "output":
+                handle = module.register_forward_hook(hook_output(key))
+            else:
+                handle = module.register_forward_pre_hook(hook_input(key), with_kwargs=True)
+            stack.callback(handle.remove)
+        yield
+        if once and (missed := [key for key in modules if key not in ran]):
+            raise RuntimeError(
+                f"asked for one run of {missed}, but they did not run inside the block; "
+                "run the model they belong to inside it"
+            )
+
+
+@contextmanager
+def rows(
+    decoder: nn.Module,
+    positions: Tensor,
+    *,
+    reduce: Callable[[Tensor, Tensor], object] | None = None,
+) -> Iterator[dict[int, object]]:
+    """Read chosen rows of every attention matrix in one forward, without building the others.
+
+    `decoder` is a transformers language model (`model.get_decoder()`), `positions [row, query]`
+    the wanted query positions of each row of the batch. Inside the block the decoder computes its
+    attention by sdpa, as before, and beside it softmax(q k^T) for those rows in float32. Filled
+    while the model runs: `{layer: weights [row, head, query, key]}`, or what
+    `reduce(weights, visible [row, 1, query, key])` makes of them, `visible` being what the mask
+    lets these rows see. Raises `RuntimeError` if the decoder runs twice or not at all.
+
+    >>> from irlib import load
+    >>> vlm = load("mini-llava")
+    >>> inputs = vlm.prepare(question="What is a cat?")
+    >>> with rows(vlm.decoder, torch.tensor([[len(inputs.tokens()) - 1]])) as weights:
+    ...     _ = vlm.forward(inputs)
+    >>> round(weights[0].sum(-1).mean().item(), 4)
+    1.0
+    """
+    AttentionInterface.register(PROBED, _sdpa_and_probe)
+    AttentionMaskInterface.register(PROBED, sdpa_mask)  # without it every mask would be None
+    seen: dict[int, object] = {}
+
+    def probe(layer, weights, visible):
+        seen[layer] = weights if reduce is None else reduce(weights, visible)
+
+    def pass_on(key, args, kwargs):
+        probes = (*kwargs.get("irlib_probes", ()), (probe, positions))
+        return args, dict(kwargs, irlib_probes=probes)
+
+    attention = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
+    before = decoder.config._attn_implementation
+    with ExitStack() as stack:
+        stack.callback(decoder.set_attn_implementation, before)
+        decoder.set_attn_implementation(PROBED)
+        stack.enter_context(edit(attention, pass_on, at="input", once=True))
+        yield seen
+
+
+def _check(modules, at):
+    if at not in ("output", "input"):
+        raise ValueError(f"asked to edit at {at!r}, found no such place; use 'output' or 'input'")
+    if wrong := [key for key, module in modules.items() if not isinstance(module, nn.Module)]:
+        found = type(modules[wrong[0]]).__name__
+        raise TypeError(
+            f"asked to hook {wrong}, found a {found} where a torch module belongs; "
+            "give {key: module}, with modules taken from the model that will run"
+        )
+
+
+def _sdpa_and_probe(module, query, key, value, attention_mask, *, irlib_probes=(), **kwargs):
+    """sdpa attention; each probe `(call, positions)` also gets its rows of the weights."""
+    for call, positions in irlib_probes:
+        scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+        call(module.layer_idx, *_weights(query, key, attention_mask, positions, scaling))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _weights(query, key, mask, positions, scaling):
+    """Softmax rows `[row, head, query, key]` in float32, and what their mask lets them see."""
+    batch, heads, length, width = query.shape
+    groups, keys = key.shape[1], key.shape[2]
+    positions = positions.to(query.device)
+    index = positions[:, None, :, None]
+    chosen = query.detach().gather(2, index.expand(-1, heads, -1, width)).float()
+    chosen = chosen.view(batch, groups, heads // groups, -1, width)
+    scores = chosen @ key.detach().float().transpose(-1, -2).unsqueeze(2) * scaling
+    scores = scores.view(batch, heads, -1, keys)
+    if mask is None:  # sdpa's shortcut for a causal mask without padding
+        visible = torch.arange(keys, device=query.device) <= index + (keys - length)
+    else:
+        mask = mask[..., :keys].expand(batch, -1, -1, -1)
+        mask = mask.gather(2, index.expand(-1, mask.shape[1], -1, keys))
+        if mask.dtype == torch.bool:
+            visible = mask
+        else:
+            visible, scores = mask > torch.finfo(mask.dtype).min / 2, scores + mask.float()
+    return scores.masked_fill(~visible, float("-inf")).softmax(-1), visible
