@@ -30,7 +30,7 @@ _HOME = {
     "explore": "widgets",
 }
 
-__all__ = ["verdict", *_HOME]  # noqa: PLE0604
+__all__ = ["verdict", *_HOME]
 
 
 def __getattr__(name: str):

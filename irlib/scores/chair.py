@@ -1,0 +1,152 @@
+"""CHAIR: which objects does a caption mention that are not there? (Rohrbach et al., 2018)
+
+Words are reduced as NLTK's lemmatizer does in the code of OPERA, of the paper's authors and of
+lmms-eval (the first release used another one, pattern). NLTK needs downloads; here a plural or a
+verb form is undone by rule, and only where that gives a word of the table. Everything after that
+step (double words, toilet seats, synonyms, counting) is the official rule.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from irlib.scores.pope import ratio
+
+COUNTS = ("score", "mentions", "hallucinated", "found", "objects")
+Words = tuple[tuple[str, ...], ...]
+
+# a token as NLTK cuts it: hyphens, slashes and inner full stops bind, an apostrophe does not
+_TOKEN = re.compile(r"\w+(?:[-/.]\w+)*|'\w*|[^\w\s]")
+_PAIRS = """motor bike,motor cycle,air plane,traffic light,street light,traffic signal,stop light,
+    fire hydrant,stop sign,parking meter,suit case,sports ball,baseball bat,baseball glove,
+    tennis racket,wine glass,hot dog,cell phone,mobile phone,teddy bear,hair drier,potted plant,
+    laptop computer,home plate,train track"""
+_ANIMALS = "bird cat dog horse sheep cow elephant bear zebra giraffe animal cub".split()
+_DOUBLE = (
+    {pair: pair for pair in re.split(r",\s*", _PAIRS)}
+    | {f"{age} {animal}": animal for age in ("baby", "adult") for animal in _ANIMALS}
+    | {"passenger jet": "jet", "passenger train": "train"}
+    | {"bow tie": "tie", "toilet seat": "toilet", "wine glas": "wine glass"}
+)
+_PLURALS = (("ies", "y"), ("ves", "fe"), ("ves", "f"), ("men", "man"), ("es", ""), ("s", ""))
+_SPORTS = ("downhill", "country", "alpine")  # "downhill skiing" is a noun and keeps its form
+_FORMS = {
+    "children": "child",
+    "geese": "goose",
+    "mice": "mouse",
+    "seated": "seat",
+    "seating": "seat",
+    "skiing": "ski",
+    "tied": "tie",
+    "tying": "tie",
+    "skateboarding": "skateboard",
+    "snowboarding": "snowboard",
+    "boating": "boat",
+    "kayaking": "kayak",
+}
+
+
+def read_words(path: str | Path) -> Words:
+    """Return the word table: a class a line, its synonyms after comma and space, the class first.
+
+    Lines are cut as the official code cuts them, so a double space makes an entry that no caption
+    can match. Raises FileNotFoundError where there is no such file.
+
+    >>> from irlib.store import root
+    >>> "cat" in {line[0] for line in read_words(root() / "data/tasks/chair/synonyms.txt")}
+    True
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"CHAIR needs a word table; found none at {path}; put synonyms.txt there (for COCO: "
+            "data/synonyms.txt of github.com/LisaAnne/Hallucination)."
+        )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return tuple(tuple(line.strip().split(", ")) for line in lines if line.strip())
+
+
+def mentions(text: str, words: Words) -> list[str]:
+    """Return the classes that a caption mentions, in order, each as often as it is said.
+
+    >>> mentions("Two puppies and a hot dog.", (("dog", "puppy"), ("hot dog",)))
+    ['dog', 'hot dog']
+    """
+    classes = {word: line[0] for line in words for word in line}
+    doubles = _DOUBLE | {word: word for word in classes if word.count(" ") == 1}
+    known = classes.keys() | {part for pair in doubles for part in pair.split()}
+    known.add("men")  # a lemma of its own to NLTK: it stays, and counts for nobody
+    tokens = _TOKEN.findall(text.lower())
+    tokens = [
+        token if before in _SPORTS else _reduce(token, known)
+        for before, token in zip(["", *tokens], tokens, strict=False)
+    ]
+    found, i = [], 0
+    while i < len(tokens):
+        pair = " ".join(tokens[i : i + 2])
+        found.append(doubles.get(pair, tokens[i]))
+        i += 2 if pair in doubles else 1
+    if "toilet" in found:
+        found = [word for word in found if word != "seat"]
+    return [classes[word] for word in found if word in classes]
+
+
+def ground_truth(words: Words, objects, captions=()) -> tuple[str, ...]:
+    """Return the classes that are there: annotated objects and what people's captions mention.
+
+    Raises ValueError for an annotated object that the table does not have.
+
+    >>> ground_truth((("dog", "puppy"), ("cat",)), ["puppy"], ["A cat sleeps."])
+    ('cat', 'dog')
+    """
+    classes = {word: line[0] for line in words for word in line}
+    unknown = sorted(set(objects) - classes.keys())
+    if unknown:
+        raise ValueError(
+            f"CHAIR was asked about objects {', '.join(unknown)}; its word table of {len(words)} "
+            "classes has none of them; use the table that belongs to the task."
+        )
+    said = [name for caption in captions for name in mentions(caption, words)]
+    return tuple(sorted({classes[name] for name in objects} | set(said)))
+
+
+def score(reference, text: str, *, parser: str = "official") -> dict[str, float]:
+    """Return the counts of a caption; score is 1 where nothing is hallucinated.
+
+    mentions counts every mention, hallucinated those not among reference["objects"], found the
+    distinct ones that are, objects all that are there. reference["words"] is the word table.
+
+    >>> words = (("dog",), ("cat",))
+    >>> score({"objects": ("dog",), "words": words}, "A dog, a dog and a cat.")
+    {'score': 0.0, 'mentions': 3.0, 'hallucinated': 1.0, 'found': 1.0, 'objects': 1.0}
+    """
+    there, said = set(reference["objects"]), mentions(text, reference["words"])
+    wrong = [name for name in said if name not in there]
+    numbers = (not wrong, len(said), len(wrong), len(there & set(said)), len(there))
+    return dict(zip(COUNTS, map(float, numbers), strict=True))
+
+
+def pool(counts: dict[str, np.ndarray], total) -> dict[str, np.ndarray]:
+    """Return CHAIRs (captions with a hallucination), CHAIRi (of all mentions) and recall.
+
+    CHAIRi is 0 where no caption mentions anything.
+    """
+    wrong = counts["hallucinated"]
+    return {
+        "CHAIRs": ratio(total(np.asarray(wrong > 0, float)), total(np.ones_like(wrong))),
+        "CHAIRi": ratio(total(wrong), total(counts["mentions"])),
+        "CHAIR recall": ratio(total(counts["found"]), total(counts["objects"])),
+    }
+
+
+def _reduce(token: str, known) -> str:
+    """Return the base form of a token where the table knows it, else the token."""
+    if token in known:
+        return token
+    if _FORMS.get(token) in known:
+        return _FORMS[token]
+    for ending, base in _PLURALS:
+        if token.endswith(ending) and token[: -len(ending)] + base in known:
+            return token[: -len(ending)] + base
+    return token
