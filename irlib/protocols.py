@@ -1,7 +1,7 @@
 """What differs between the four tasks: where they live, how a row reads, what its scorer needs.
 
-Prompts are LLaVA's: POPE and TextVQA with the short-answer line, ScienceQA with context and letters,
-captions of the whole picture.
+Prompts are LLaVA's: POPE and TextVQA with the short-answer line, ScienceQA with context and
+letters, captions of the whole picture.
 """
 
 from collections.abc import Callable

@@ -83,10 +83,10 @@ def read(
             'go online, or give source="bundled" or a folder laid out like the hub\'s.'
         ) from error
     except (datasets.exceptions.DatasetGenerationError, FileNotFoundError) as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(
-            f"{what} was asked for from {place}; its files do not read as a dataset: "
-            f"{str(error.__cause__ or error).splitlines()[0]}; lay it out as the hub does: README.md with configs, "
-            "data/test-*.parquet."
+            f"{what} was asked for from {place}; its files do not read as a dataset: {cause}; lay "
+            "it out as the hub does: README.md with configs, data/test-*.parquet."
         ) from error
     finally:
         if not quiet:

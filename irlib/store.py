@@ -1,9 +1,165 @@
 """Where things are, and the only writer: figures with their provenance, tables that resume."""
 
+import hashlib
+import io
+import json
+import logging
 import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
+
+import pandas as pd
+
+from irlib import provenance
+
+log = logging.getLogger(__name__)
 
 
 def root() -> Path:
     """Return the project's folder: the one that holds irlib, notebooks, data and figures."""
     return Path(__file__).resolve().parents[1]
+
+
+def figures(profile: str = "mini") -> Path:
+    """Return the folder of a profile's figures, in IRLIB_FIGURES where that is set.
+
+    >>> figures("mini").name
+    'mini'
+    """
+    return Path(os.environ.get("IRLIB_FIGURES") or root() / "figures") / profile
+
+
+def results() -> Path:
+    """Return the folder of the tables that are kept between runs; IRLIB_RESULTS overrides it."""
+    return Path(os.environ.get("IRLIB_RESULTS") or root() / "data/results")
+
+
+def save_figure(
+    fig,
+    stem: str,
+    table: pd.DataFrame,
+    *,
+    profile: str = "mini",
+    vlm=None,
+    samples: Iterable | None = None,
+    parameters: dict | None = None,
+    verdicts: Iterable = (),
+    seed: int = 0,
+) -> None:
+    """Write figures/<profile>/<stem>: png and pdf, the numbers as csv, what made them as json.
+
+    `fig` is a matplotlib figure, `table` its numbers (six significant digits in the csv), `vlm` a
+    model or several, `samples` the rows used. json and png tell parameters, seed, versions, threads
+    and hashes of irlib, the notebook, the models and the rows, and neither time nor commit: a rerun
+    on one machine gives the same bytes. Raises TypeError for a table that is none, OSError where
+    the folder cannot be written; files are replaced whole or not at all.
+    """
+    import matplotlib as mpl  # the rooms that draw nothing do without
+
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"save_figure was asked to keep {stem!r} with a {type(table).__name__} for its table; "
+            "the csv needs a DataFrame; pass the table that was drawn."
+        )
+    models = [] if vlm is None else list(vlm) if isinstance(vlm, list | tuple) else [vlm]
+    told = {
+        "stem": stem,
+        "profile": profile,
+        "parameters": provenance.identity(parameters or {}),
+        "seed": seed,
+        **provenance.surroundings(),
+        "irlib": provenance.sources(root() / "irlib"),
+        "notebook": provenance.notebook(root() / "notebooks" / f"{stem}.ipynb"),
+        "models": {model.name: provenance.model(model) for model in models},
+        "tasks": provenance.rows(samples or ()),
+        "verdicts": [_rounded(asdict(verdict)) for verdict in verdicts],
+    }
+    text = json.dumps(told, indent=1, sort_keys=True) + "\n"
+    png, pdf = io.BytesIO(), io.BytesIO()
+    with mpl.rc_context({"pdf.fonttype": 42}):
+        fig.savefig(png, format="png", dpi=200, metadata={"Software": None, "Provenance": text})
+        fig.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    for kind, data in {
+        "csv": csv.encode(),
+        "pdf": pdf.getvalue(),
+        "png": png.getvalue(),
+        "json": text.encode(),
+    }.items():
+        write(figures(profile) / f"{stem}.{kind}", data)
+
+
+def cached(name: str, compute: Callable[[], pd.DataFrame], **key) -> pd.DataFrame:
+    """Return compute()'s table, from the store where a run with the same key has left it.
+
+    The key is everything that determines the table: models, samples and settings given here, the
+    sources of irlib's instruments, versions, threads. IRLIB_FRESH=1 computes anew. A table that is
+    damaged (its checksum differs) is computed again. Raises TypeError for a value that cannot be
+    keyed or a result that is no table, OSError where the store cannot be written.
+
+    >>> cached("doctest", lambda: pd.DataFrame({"square": [9]}), n=3)
+       square
+    0       9
+    """
+    told = {
+        "key": provenance.identity(key),
+        "irlib": provenance.sources(root() / "irlib", skip=provenance.DRAWING),
+        **provenance.surroundings(),
+    }
+    shard = results() / name / f"{provenance.fingerprint(told)[:20]}.parquet"
+    note = shard.with_suffix(".json")
+    if os.environ.get("IRLIB_FRESH") != "1" and _intact(shard, note):
+        return pd.read_parquet(shard)
+    table = compute()
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"cached was asked to keep {name!r}; compute gave a {type(table).__name__}; return a "
+            "DataFrame."
+        )
+    data = table.to_parquet(index=False)
+    write(shard, data)
+    told["sha256"] = hashlib.sha256(data).hexdigest()
+    write(note, json.dumps(told, indent=1, sort_keys=True).encode())
+    return pd.read_parquet(io.BytesIO(data))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put data at path, whole or not at all; raise OSError, telling the file, where that fails."""
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the store was asked to write {path}; {error.strerror or error}; make room or choose "
+            "a folder that can be written with IRLIB_FIGURES or IRLIB_RESULTS."
+        ) from error
+
+
+def _intact(shard: Path, note: Path) -> bool:
+    """Return whether a kept table is there and is what was written."""
+    if not (shard.is_file() and note.is_file()):
+        return False
+    try:
+        whole = json.loads(note.read_text())["sha256"] == (
+            hashlib.sha256(shard.read_bytes()).hexdigest()
+        )
+    except (ValueError, KeyError):
+        whole = False
+    if not whole:
+        log.warning("%s is damaged and is computed again", shard)
+    return whole
+
+
+def _rounded(values: dict) -> dict:
+    """Return the values with floats at six significant digits, as in the csv."""
+    return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
