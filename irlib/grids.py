@@ -5,6 +5,7 @@ it gives every image token its box in the pixels of the picture that the user ha
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -135,8 +136,8 @@ def _disjoint(boxes):
     """Boxes that do not overlap and together cover what `boxes` cover."""
     boxes = np.asarray(boxes, float).reshape(-1, 4)
     xs, ys = np.unique(boxes[:, [0, 2]]), np.unique(boxes[:, [1, 3]])
-    for x0, x1 in zip(xs[:-1], xs[1:], strict=True):
-        for y0, y1 in zip(ys[:-1], ys[1:], strict=True):
+    for x0, x1 in pairwise(xs):
+        for y0, y1 in pairwise(ys):
             inside = (boxes[:, :2] <= (x0, y0)) & ((x1, y1) <= boxes[:, 2:])
             if inside.all(1).any():
                 yield x0, y0, x1, y1

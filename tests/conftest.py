@@ -1,5 +1,6 @@
 """Tiny random models, real in everything but their size: the default subjects of the tests."""
 
+import copy
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -155,6 +156,19 @@ def photograph():
     return matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
 
 
+@torch.no_grad()
+def eager_attention(vlm, inputs) -> torch.Tensor:
+    """Oracle: every attention matrix `[layer, row, head, query, key]`, from eager attention."""
+    model = copy.deepcopy(vlm.model)
+    model.set_attn_implementation({"text_config": "eager"})
+    return torch.stack(model(**inputs.batch, output_attentions=True).attentions)
+
+
+def hooks_on(model) -> int:
+    """How many forward hooks and pre-hooks the model and its modules carry."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
 def noise_picture(width: int, height: int, *, seed: int) -> Image.Image:
     """A picture of random pixels."""
     pixels = np.random.default_rng(seed).integers(60, 200, (height, width, 3), dtype=np.uint8)
@@ -165,6 +179,6 @@ def make_sample(image, question: str = "What is in the picture?", key: str = "a"
     """A sample of POPE's kind; its box is the upper left part of a 60 x 40 picture."""
     return Sample(
         task="pope", key=key, question=question, prompt=question + " yes or no.", image=image,
-        reference={"answer": "yes"}, boxes=(Box("cat", 0, 0, 30, 20),), kind="random",
+        reference={"label": "yes"}, boxes=(Box(label="cat", x0=0, y0=0, x1=30, y1=20),), kind="random",
         max_new_tokens=4,
     )  # fmt: skip

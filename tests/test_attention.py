@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+import torch
+from conftest import eager_attention
+
+from irlib.attention import attention_flow, attention_map
+from irlib.inputs import SEGMENTS, Answer
+from irlib.truncation import truncate
+
+
+def wide(table, value="share"):
+    return table.pivot(index="layer", columns="segment", values=value)
+
+
+@pytest.fixture
+def asked(tiny_llava, sample):
+    inputs = tiny_llava.prepare(sample)
+    return inputs, tiny_llava.answer(inputs)
+
+
+def test_shares_equal_those_of_eager_maps(tiny_llava, asked):
+    inputs, answer = asked
+    whole, length = inputs.followed_by(answer), len(answer.ids[0])
+    eager = eager_attention(tiny_llava, whole)[:, 0].mean(1)  # [layer, query, key]
+    # the rows that predict the answer: from the last prompt row to the last but one of all
+    rows = eager[:, inputs.length - 1 : inputs.length - 1 + length].mean(1)
+    shares = wide(attention_flow(tiny_llava, inputs, answer))
+    for segment in SEGMENTS:
+        mask = getattr(whole.spans, segment)[0]
+        assert np.allclose(shares[segment], rows[:, mask].sum(-1), atol=1e-6)
+
+
+def test_shares_sum_to_one(tiny_llava, asked):
+    table = attention_flow(tiny_llava, *asked, queries=("answer", "user", "image", "system"))
+    sums = table.groupby(["layer", "query"])[["share", "uniform"]].sum()
+    assert np.allclose(sums, 1, atol=1e-5)
+
+
+def test_query_segments_are_their_own_rows(tiny_llava, asked):
+    inputs, answer = asked
+    eager = eager_attention(tiny_llava, inputs.followed_by(answer))[:, 0].mean(1)
+    for query in ("system", "image", "user"):
+        mask = getattr(inputs.followed_by(answer).spans, query)[0]
+        expected = eager[:, mask][:, :, inputs.followed_by(answer).spans.image[0]].sum(-1).mean(-1)
+        table = attention_flow(tiny_llava, inputs, answer, queries=(query,))
+        assert np.allclose(wide(table)["image"], expected, atol=1e-6)
+
+
+def test_uniform_share_is_the_count_of_visible_keys(tiny_llava, asked):
+    inputs, answer = asked
+    length = len(answer.ids[0])
+    rows = range(inputs.length - 1, inputs.length - 1 + length)
+    expected = np.mean([inputs.spans.image.sum().item() / (row + 1) for row in rows])
+    uniform = wide(attention_flow(tiny_llava, inputs, answer), "uniform")["image"]
+    assert np.allclose(uniform, expected, atol=1e-6)
+
+
+def test_renormalised_shares_follow_eq_7(tiny_llava, asked):
+    inputs, answer = asked
+    spans = inputs.followed_by(answer).spans
+    rows = eager_attention(tiny_llava, inputs.followed_by(answer))[:, 0].mean(1)
+    rows = rows[:, spans.predicting[0]]
+    parts = torch.stack([rows[..., getattr(spans, s)[0]].sum(-1) for s in SEGMENTS if s != "answer"])
+    system, image, _, user = parts
+    expected = (image / (system + image + user)).mean(-1)
+    table = attention_flow(tiny_llava, inputs, answer, renormalise=True)
+    assert set(table.segment) == {"system", "image", "user"}
+    assert np.allclose(wide(table)["image"], expected, atol=1e-6)
+
+
+def test_padded_batch_equals_single_runs(tiny_llava, samples, text_sample):
+    batch = [*samples, text_sample]
+    inputs = tiny_llava.prepare(batch)
+    answer = tiny_llava.answer(inputs)
+    table = attention_flow(tiny_llava, inputs, answer, queries=("answer", "user"))
+    for row, sample in enumerate(batch):
+        one = Answer((answer.ids[row],), (answer.texts[row],))
+        single = attention_flow(
+            tiny_llava, tiny_llava.prepare(sample), one, queries=("answer", "user")
+        )
+        mine = table[table["sample"] == sample.key].reset_index(drop=True)
+        assert (mine.segment == single.segment).all()
+        # other mask, other kernel: float32 rounding
+        assert np.allclose(mine[["share", "uniform"]], single[["share", "uniform"]], atol=1e-5)
+
+
+def test_answers_of_different_length_share_a_batch(tiny_llava, samples):
+    inputs = tiny_llava.prepare(samples)
+    ids = tiny_llava.answer(inputs).ids
+    answer = Answer((ids[0][:1], ids[1]), ("", ""))
+    table = attention_flow(tiny_llava, inputs, answer)
+    single = attention_flow(
+        tiny_llava, tiny_llava.prepare(samples[0]), Answer((ids[0][:1],), ("",))
+    )
+    mine = table[table["sample"] == samples[0].key]
+    assert np.allclose(mine.share, single.share, atol=1e-5)
+
+
+def test_sample_without_picture_gives_nothing_to_the_image(tiny_llava, text_sample):
+    inputs = tiny_llava.prepare(text_sample)
+    table = attention_flow(tiny_llava, inputs, tiny_llava.answer(inputs))
+    assert (wide(table)["image"] == 0).all()
+    assert np.allclose(wide(table).sum(axis=1), 1, atol=1e-5)
+
+
+def test_image_query_without_picture_is_refused(tiny_llava, text_sample):
+    inputs = tiny_llava.prepare(text_sample)
+    with pytest.raises(ValueError, match="asked for the attention of 'image'.*without such"):
+        attention_flow(tiny_llava, inputs, tiny_llava.answer(inputs), queries=("image",))
+
+
+def test_unknown_query_is_refused(tiny_llava, asked):
+    with pytest.raises(ValueError, match="asked for the attention of 'picture'.*use some of"):
+        attention_flow(tiny_llava, *asked, queries=("picture",))
+
+
+def test_empty_answer_is_refused(tiny_llava, asked):
+    with pytest.raises(ValueError, match="none of them empty"):
+        attention_flow(tiny_llava, asked[0], Answer((torch.tensor([], dtype=torch.long),), ("",)))
+
+
+def test_attention_map_equals_eager_maps(tiny_llava, asked):
+    inputs, answer = asked
+    maps = attention_map(tiny_llava, inputs, answer, layers=[3, 1])
+    eager = eager_attention(tiny_llava, inputs.followed_by(answer))[[3, 1], 0].mean(1)
+    assert np.allclose(maps.weights, eager, atol=3e-6)
+    assert maps.layers == (3, 1)
+    assert maps.segments.count("image") == 16 == maps.tokens.count("<image>")
+    assert maps.segments[-1] == "answer" and len(maps.segments) == len(maps.tokens)
+
+
+def test_attention_map_inside_truncate_has_empty_image_columns(tiny_llava, asked):
+    inputs, answer = asked
+    with truncate(tiny_llava, inputs, layer=2):
+        maps = attention_map(tiny_llava, inputs, answer)
+    image = np.array(maps.segments) == "image"
+    text_rows = maps.weights[:, ~image][:, :, image]
+    assert (text_rows[2:] == 0).all()
+    assert text_rows[:2].sum() > 0
+
+
+def test_layer_out_of_range_is_refused(tiny_llava, asked):
+    with pytest.raises(ValueError, match=r"layers \[4\].*4 layers.*layers 0..3"):
+        attention_map(tiny_llava, *asked, layers=[4])

@@ -1,0 +1,169 @@
+import pytest
+import torch
+from conftest import eager_attention, hooks_on
+from torch import nn
+from transformers import MistralConfig, MistralForCausalLM
+
+from irlib.hooks import edit, rows, trace
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, "beside"
+
+
+def test_trace_records_each_output_under_its_key(net):
+    x = torch.randn(5, 2)
+    with trace({"first": net[0], "second": net[1]}) as seen:
+        y = net(x)
+    assert torch.equal(seen["first"], net[0](x))
+    assert torch.equal(seen["second"], y)
+
+
+def test_edit_of_the_output_equals_editing_by_hand(net):
+    x = torch.randn(5, 2)
+    with edit({0: net[0]}, lambda key, output: output + 1):
+        edited = net(x)
+    assert torch.equal(edited, net[1](net[0](x) + 1))
+
+
+def test_edit_of_the_input_equals_another_input(net):
+    x = torch.randn(5, 2)
+    with edit({0: net}, lambda key, args, kwargs: ((args[0] * 2,), kwargs), at="input"):
+        edited = net(x)
+    assert torch.equal(edited, net(x * 2))
+
+
+def test_edit_of_a_tuple_changes_its_first_element_only():
+    pair = Pair()
+    with edit({0: pair}, lambda key, output: output + 1):
+        assert pair(1) == (2, "beside")
+
+
+def test_no_hook_is_left_after_success(net):
+    with trace({0: net[0]}):
+        net(torch.ones(1, 2))
+    assert hooks_on(net) == 0
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_no_hook_is_left_after_an_exception_or_interrupt(net, error):
+    with pytest.raises(error), trace({0: net[0]}), edit({1: net[1]}, lambda key, output: output):
+        raise error
+    assert hooks_on(net) == 0
+
+
+def test_no_hook_is_left_when_a_target_is_no_module(net):
+    with pytest.raises(TypeError, match="asked to hook.*found a str.*give"):
+        with trace({0: net[0], 1: "1"}):
+            pass
+    assert hooks_on(net) == 0
+
+
+def test_inner_block_leaves_the_outer_hooks_in_place(net):
+    with edit({0: net[0]}, lambda key, output: output):
+        with trace({0: net[0]}):
+            net(torch.ones(1, 2))
+        assert hooks_on(net) == 1
+    assert hooks_on(net) == 0
+
+
+def test_module_that_did_not_run_is_refused(net):
+    with pytest.raises(RuntimeError, match=r"\['second'\].*did not run"):
+        with trace({"first": net[0], "second": net[1]}):
+            net[0](torch.ones(1, 2))
+
+
+def test_module_that_ran_twice_is_refused(net):
+    with pytest.raises(RuntimeError, match="'first'.*ran twice"):
+        with trace({"first": net[0]}):
+            net(net[0](torch.ones(1, 2))[:, :2])
+    assert hooks_on(net) == 0
+
+
+def test_unknown_place_to_edit_is_refused(net):
+    with pytest.raises(ValueError, match="asked to edit at 'weights'"):
+        with edit({0: net}, lambda key, output: output, at="weights"):
+            pass
+
+
+def test_rows_equal_the_maps_of_eager_attention(tiny_llava, sample):
+    inputs = tiny_llava.prepare(sample)
+    everywhere = torch.arange(inputs.length)[None]
+    with rows(tiny_llava.decoder, everywhere) as seen, torch.no_grad():
+        tiny_llava.forward(inputs)
+    eager = eager_attention(tiny_llava, inputs)
+    # other kernel, other order of sums in float32
+    assert torch.allclose(torch.stack([seen[i] for i in range(4)]), eager, atol=3e-6)
+
+
+def test_rows_of_a_padded_batch_equal_eager_attention(tiny_llava, samples):
+    inputs = tiny_llava.prepare(samples)
+    last = torch.full((2, 1), inputs.length - 1)
+    with rows(tiny_llava.decoder, last) as seen, torch.no_grad():
+        tiny_llava.forward(inputs)
+    eager = eager_attention(tiny_llava, inputs)[:, :, :, -1:]
+    assert torch.allclose(torch.stack([seen[i] for i in range(4)]), eager, atol=3e-6)
+    assert not inputs.batch["attention_mask"].all()  # there is padding
+
+
+def test_rows_see_a_sliding_window_as_eager_attention_does():
+    """Fails if the mask function is not registered beside the attention."""
+    config = MistralConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=2, sliding_window=4,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = MistralForCausalLM(config).eval()
+    ids = torch.randint(50, (2, 12))
+    model.set_attn_implementation("eager")
+    eager = model(ids, output_attentions=True)
+    model.set_attn_implementation("sdpa")
+    with rows(model.get_decoder(), torch.tensor([[11, 3], [0, 7]])) as seen:
+        logits = model(ids).logits
+    assert torch.allclose(logits, eager.logits, atol=1e-6)
+    for layer, weights in enumerate(eager.attentions):
+        for row, positions in enumerate([[11, 3], [0, 7]]):
+            assert torch.allclose(seen[layer][row], weights[row][:, positions], atol=1e-6)
+
+
+def test_rows_leave_logits_and_attention_as_they_were(tiny_llava, samples):
+    inputs = tiny_llava.prepare(samples)
+    with torch.no_grad():
+        before = tiny_llava.forward(inputs)
+        with rows(tiny_llava.decoder, torch.zeros(2, 1, dtype=torch.long)):
+            vision = tiny_llava.model.config.vision_config._attn_implementation
+            inside = tiny_llava.forward(inputs)
+    assert torch.equal(before, inside)
+    assert vision == "sdpa"  # the probe stays out of the vision tower
+    assert tiny_llava.decoder.config._attn_implementation == "sdpa"
+    assert hooks_on(tiny_llava.decoder) == 0
+
+
+def test_rows_restore_the_attention_after_an_interrupt(tiny_llava):
+    with pytest.raises(KeyboardInterrupt), rows(tiny_llava.decoder, torch.zeros(1, 1).long()):
+        raise KeyboardInterrupt
+    assert tiny_llava.decoder.config._attn_implementation == "sdpa"
+    assert hooks_on(tiny_llava.decoder) == 0
+
+
+def test_rows_can_be_nested(tiny_llava, sample):
+    inputs = tiny_llava.prepare(sample)
+    first, last = torch.tensor([[3]]), torch.tensor([[inputs.length - 1]])
+    with rows(tiny_llava.decoder, first) as outer, rows(tiny_llava.decoder, last) as inner:
+        tiny_llava.forward(inputs)
+    eager = eager_attention(tiny_llava, inputs)[2]
+    assert torch.allclose(outer[2], eager[:, :, 3:4], atol=3e-6)
+    assert torch.allclose(inner[2], eager[:, :, -1:], atol=3e-6)
+
+
+def test_rows_refuse_a_decoder_that_did_not_run(tiny_llava):
+    with pytest.raises(RuntimeError, match="did not run"):
+        with rows(tiny_llava.decoder, torch.zeros(1, 1).long()):
+            pass
