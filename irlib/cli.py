@@ -1,0 +1,172 @@
+"""The `irlib` command: reproduce, list, explore, and the two that serve the project's own upkeep."""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import yaml
+
+from irlib import copies, jobs, reproduce, store
+from irlib.compare import differences
+from irlib.protocols import TASKS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or 1 after any failure."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, OSError) as error:
+        return _say(f"irlib: {error}", failed=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="irlib", description=main.__globals__["__doc__"])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    def running(added: argparse.ArgumentParser) -> None:
+        added.add_argument("stems", nargs="*", metavar="STEM", help="figures; none means all")
+        added.add_argument("--jobs", type=_positive, metavar="N", help="notebooks at once")
+        added.add_argument("--fresh", action="store_true", help="ignore tables kept before")
+
+    figures = command("reproduce", _reproduce, "Regenerate figures from their notebooks.")
+    running(figures)
+    figures.add_argument("--profile", default="mini", help="mini (default), paper")
+    figures.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
+    )
+    command("list", _list, "Tell figures, models with their scores, and tasks with their prompts.")
+    command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
+    running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
+    check = command("check", _check, "Compare the figures' csv files with the committed ones.")
+    check.add_argument("--profile", default="mini", help="mini (default)")
+    return parser
+
+
+def _reproduce(options) -> int:
+    settings = {}
+    for item in options.set:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--set was given {item!r}; it has no NAME=VALUE; write --set n=8.")
+        settings[name] = value
+    planned = jobs.plan(options.stems, profile=options.profile, settings=settings)
+    return _report(reproduce.run(planned, workers=options.jobs, fresh=options.fresh))
+
+
+def _notebooks(options) -> int:
+    wanted = options.stems or [*jobs.stems(), *jobs.NO_FIGURE]
+    planned = jobs.plan(wanted)
+    outcomes = reproduce.run(planned, workers=options.jobs, fresh=options.fresh)
+    for job, outcome in zip(planned, outcomes, strict=True):
+        if not outcome.failure:
+            copies.refresh(job.notebook, job.copy)
+    return _report(outcomes)
+
+
+def _report(outcomes: Sequence[reproduce.Outcome]) -> int:
+    for outcome in outcomes:
+        _say(f"{outcome.stem:26} {outcome.minutes:6.2f} min")
+    failed = [outcome for outcome in outcomes if outcome.failure]
+    for outcome in failed:
+        _say(f"\n{outcome.failure}")
+    return _count(len(outcomes) - len(failed), len(failed))
+
+
+def _list(_) -> int:
+    _say("figures")
+    for stem in jobs.stems():
+        cells = nbformat.read(store.root() / "notebooks" / f"{stem}.ipynb", as_version=4).cells
+        title = next((c.source for c in cells if c.cell_type == "markdown"), "").strip()
+        _say(f"  {stem:26} {title.splitlines()[0].lstrip('# ') if title else ''}")
+    _say("\nmodels")
+    for folder in sorted((store.root() / "data/minis").glob("*/config.json")):
+        _say(f"  {folder.parent.name}")
+        for name, value in _scores(folder.parent).items():
+            _say(f"    {name}: {value}")
+    _say("\ntasks")
+    for name, task in TASKS.items():
+        _say(f"  {name}: {_rows(name)}; on the hub {task.hub}")
+        row = {"question": "{question}", "hint": "{hint}", "choices": ["{choice}", "..."]}
+        for line in task.prompt(row, ocr=False, words=None).splitlines():
+            _say(f"    | {line}")
+    return 0
+
+
+def _scores(folder: Path) -> dict:
+    """Return the measured scores of a bundled model: scores.json, or its card's front matter."""
+    if (folder / "scores.json").is_file():
+        told = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    else:
+        card = folder / "README.md"
+        parts = card.read_text(encoding="utf-8").split("---\n") if card.is_file() else []
+        front = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
+        told = (front or {}).get("scores", {})
+    return pd.json_normalize(told, sep=", ").iloc[0].to_dict() if told else {"scores": "none told"}
+
+
+def _rows(name: str) -> str:
+    """Return how many rows are bundled, as told by the parquet files of the first config."""
+    from pyarrow import parquet
+
+    files = (store.root() / "data/tasks" / name).rglob("*.parquet")
+    counts = {path.stem: parquet.read_metadata(path).num_rows for path in sorted(files)}
+    return ", ".join(f"{rows} rows in {stem}" for stem, rows in counts.items()) or "not bundled"
+
+
+def _explore(_) -> int:
+    notebook = store.root() / "notebooks/explore.ipynb"
+    order = [sys.executable, "-m", "jupyter", "lab", str(notebook), "--ip=127.0.0.1"]
+    return int(subprocess.run(order, check=False).returncode != 0)
+
+
+def _check(options) -> int:
+    passed = failed = 0
+    for stem in jobs.stems():
+        fresh = store.figures(options.profile) / f"{stem}.csv"
+        committed = _committed(f"figures/{options.profile}/{stem}.csv")
+        if committed is None or not fresh.is_file():
+            missing = "was made: run make figures" if committed else "is committed: commit it"
+            found = [f"no {stem}.csv {missing}"]
+        else:
+            found = differences(pd.read_csv(fresh), pd.read_csv(io.StringIO(committed)))
+        passed, failed = passed + (not found), failed + bool(found)
+        _say(f"{stem:26} " + ("agrees" if not found else "; ".join(found)))
+    return _count(passed, failed)
+
+
+def _committed(path: str) -> str | None:
+    """Return a file as git has it at HEAD, None where it has none."""
+    order = ["git", "-C", str(store.root()), "show", f"HEAD:{path}"]
+    shown = subprocess.run(order, capture_output=True, text=True, check=False)
+    return shown.stdout if shown.returncode == 0 else None
+
+
+def _count(passed: int, failed: int) -> int:
+    return _say(f"\n{passed} passed, {failed} failed") or int(failed > 0 or not passed)
+
+
+def _say(text: str, *, failed: bool = False) -> int:
+    (sys.stderr if failed else sys.stdout).write(text + "\n")
+    return int(failed)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

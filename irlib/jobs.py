@@ -1,0 +1,112 @@
+"""What is to be run: notebooks and their parameters, checked by name and kind beforehand."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from irlib import store
+from irlib.protocols import TASKS
+from irlib.reproduce import Job, declared, typed
+
+OUTPUTS = ("png", "pdf", "csv", "json")
+NO_FIGURE = ("explore",)  # notebooks that save nothing
+
+
+def stems(notebooks: Path | None = None) -> list[str]:
+    """Return the stems of all figures and tables, in order.
+
+    >>> "fig5_truncation" in stems()
+    True
+    """
+    folder = notebooks or store.root() / "notebooks"
+    return sorted(path.stem for path in folder.glob("*.ipynb") if path.stem not in NO_FIGURE)
+
+
+def plan(
+    wanted: Sequence[str] = (),
+    *,
+    profile: str = "mini",
+    settings: Mapping[str, object] | None = None,
+    notebooks: Path | None = None,
+) -> list[Job]:
+    """Return the jobs for the stems (all figures where none is named), every parameter checked.
+
+    "mini" is the notebooks' own defaults; another profile is notebooks/profiles/<profile>.yaml.
+    `settings` (text is read as the declared kind) must be known to every notebook named. Raises
+    ValueError for an unknown stem, profile or parameter, and for a value of the wrong kind.
+    """
+    folder = notebooks or store.root() / "notebooks"
+    known = sorted(path.stem for path in folder.glob("*.ipynb"))
+    if not known:
+        raise ValueError(f"notebooks were to be run; {folder} holds none; run in a full checkout.")
+    if unknown := [stem for stem in wanted if stem not in known]:
+        raise ValueError(
+            f"reproduce was asked for {', '.join(unknown)}; there are {', '.join(known)}; name one "
+            "of these, or none for all figures."
+        )
+    common, special = _profile(profile, folder, known)
+    jobs = []
+    for stem in wanted or [stem for stem in known if stem not in NO_FIGURE]:
+        parameters = declared(folder / f"{stem}.ipynb")
+        named = {**special.get(stem, {}), **(settings or {})}
+        if unknown := [name for name in named if name not in parameters]:
+            raise ValueError(
+                f"{stem} was to be run with {', '.join(unknown)}; its parameters are "
+                f"{', '.join(parameters)}; set one of these."
+            )
+        chosen = {name: value for name, value in common.items() if name in parameters} | named
+        values = {name: typed(value, parameters[name][0], name) for name, value in chosen.items()}
+        values |= {name: _absolute(values[name]) for name in ("model", "source") if name in values}
+        full = {name: default for name, (_, default) in parameters.items()} | values
+        place = store.figures(str(full.get("profile", profile))).absolute()
+        made = () if stem in NO_FIGURE else tuple(place / f"{stem}.{kind}" for kind in OUTPUTS)
+        jobs.append(
+            Job(
+                notebook=folder.absolute() / f"{stem}.ipynb",
+                copy=place / "notebooks" / f"{stem}.ipynb",
+                parameters=values,
+                outputs=made,
+                hub=_on_hub(full),
+            )
+        )
+    return jobs
+
+
+def _profile(profile: str, folder: Path, known: Sequence[str]) -> tuple[dict, dict]:
+    """Return a profile's common parameters and those of single notebooks."""
+    if profile == "mini":
+        return {}, {}
+    path = folder / "profiles" / f"{profile}.yaml"
+    if not path.is_file():
+        there = ["mini", *sorted(file.stem for file in path.parent.glob("*.yaml"))]
+        raise ValueError(
+            f"reproduce was asked for profile {profile!r}; there are {', '.join(there)}; take one."
+        )
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    common = told.pop("all", {})
+    if unknown := [stem for stem in told if stem not in known]:
+        raise ValueError(
+            f"profile {profile!r} names {', '.join(unknown)}; there is no such notebook; correct "
+            f"{path.name}."
+        )
+    return common, told
+
+
+def _absolute(value: str) -> str:
+    """Return a local folder by its full path (a notebook runs in its own), another value as is."""
+    local = value not in ("hub", "bundled") and Path(value).is_dir()
+    return str(Path(value).resolve()) if local and not _bundled(value) else value
+
+
+def _bundled(model: str) -> bool:
+    return (store.root() / "data/minis" / model).is_dir()
+
+
+def _on_hub(parameters: Mapping[str, object]) -> tuple[str, ...]:
+    """Return what these parameters fetch from the hub, as kind:repository."""
+    model, source = str(parameters.get("model", "")), str(parameters.get("source", ""))
+    names = [f"model:{model}"] if model and not (_bundled(model) or Path(model).is_dir()) else []
+    if source.partition(":")[0] == "hub":
+        names.append(f"dataset:{source.partition(':')[2] or TASKS['pope'].hub}")
+    return tuple(names)
