@@ -1,0 +1,117 @@
+"""Figures 3 and 4: LLaVA-CAM over the layers, and how well it finds what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from irlib.plots.cells import draw_map, draw_picture
+from irlib.plots.style import (
+    GREY,
+    PAGE,
+    SERIES,
+    count,
+    ink,
+    layer_axis,
+    letter,
+    new_figure,
+    note,
+    require,
+    styled,
+    wrap,
+)  # fmt: skip
+
+NOTE = "samples drawn by seed, each map scaled by its own maximum; 'zero': no gradient reaches the "
+NOTE += "picture's rows at that layer, so that there is no map."
+
+
+@styled
+def cam_layers(
+    table: pd.DataFrame, maps: Sequence, titles: Sequence[str], *, layers: Sequence[int] = ()
+) -> Figure:
+    """Return (A) a row per sample: picture, then its map at `layers`; (B, C) localisation by layer.
+
+    `table` has `task, layer, measure, value, low, high, n` with the measures `inside` (share of the
+    heat inside the asked box), `area` (share of the picture that the box covers: chance) and `hit`
+    (the hottest cell lies in the box). `maps[row]` is what llava_cam() returns, `titles[row]` its
+    question and answer. Every map is scaled by its own maximum; `layers` defaults to seven.
+    """
+    require(table, ("task", "layer", "measure", "value", "low", "high", "n"), "cam_layers()")
+    if len(maps) != len(titles):
+        raise ValueError(f"cam_layers() was given {len(maps)} maps for {len(titles)} titles.")
+    depth = maps[0].heat.shape[0]
+    layers = list(layers) or sorted(set(np.linspace(0, depth - 1, 7).round().astype(int)))
+    cell, title, head, foot = PAGE / (len(layers) + 1), 0.19, 0.22, 2.1
+    height = head + len(maps) * (cell + title) + foot
+    figure = new_figure(PAGE, height)
+    for row, (one, text) in enumerate(zip(maps, titles, strict=True)):
+        bottom = height - head - (row + 1) * (cell + title)
+        for column in range(len(layers) + 1):
+            box = (column * cell + 0.02, bottom + 0.02, cell - 0.04, cell - 0.04)
+            axes = figure.add_axes(_share(box, height))
+            if column == 0:
+                draw_picture(axes, one.picture, one.boxes)
+            else:
+                draw_map(axes, one, layers[column - 1])
+            if row == 0:
+                name = f"layer {layers[column - 1] + 1}" if column else "asked"
+                axes.annotate(name, (0.5, 1), xycoords="axes fraction", xytext=(0, 16), va="bottom",
+                              textcoords="offset points", ha="center", fontsize=7.5)  # fmt: skip
+        figure.text(0.02 / PAGE, (bottom + cell + 0.02) / height, wrap(text, 110, lines=1),
+                    fontsize=7, va="bottom")  # fmt: skip
+    for place, (measure, label) in enumerate(
+        (("inside", "heat inside the box"), ("hit", "hottest cell in the box"))
+    ):
+        axes = figure.add_axes(_share((0.5 + place * 2.75, 0.7, 2.2, 1.1), height))
+        localisation(axes, table, measure, label)
+        letter(axes, "BC"[place])
+    note(figure, f"A: {NOTE} B, C: {counts(table)}; 95 % interval; dashed: chance.")
+    return figure
+
+
+def localisation(axes: Axes, table: pd.DataFrame, measure: str, label: str) -> None:
+    """Draw one line per task of `measure` by layer with its band, and its chance level dashed."""
+    layers, ends = sorted(table["layer"].unique()), {}
+    for colour, (task, rows) in zip(SERIES, table.groupby("task", sort=False), strict=False):
+        rows = rows.sort_values("layer")
+        picked, area = (rows[rows["measure"] == name] for name in (measure, "area"))
+        axes.fill_between(
+            picked["layer"], picked["low"], picked["high"], color=colour, alpha=0.2, lw=0
+        )
+        axes.plot(picked["layer"], picked["value"], "-o", color=colour, zorder=3)
+        axes.plot(area["layer"], area["value"], "--", color=colour, lw=0.9)
+        seen = picked.dropna(subset="value")
+        if len(seen):
+            ends[task] = (seen["value"].iloc[0], colour)
+    nothing = table[table["measure"] == measure].groupby("layer")["n"].max() == 0
+    for layer in nothing[nothing].index:
+        axes.text(layer, 0.02, "zero", ha="center", va="bottom", rotation=90, fontsize=6,
+                  color=GREY, transform=axes.get_xaxis_transform())  # fmt: skip
+    top = table.loc[table["measure"].isin([measure, "area"]), "high"].max()
+    axes.set(xlim=(min(layers) - 0.4, max(layers) + 0.4), ylim=(0, min(1.0, 1.3 * top) or 1))
+    layer_axis(axes, layers)
+    axes.set_title(label)
+    _name_lines(axes, ends)
+
+
+def _name_lines(axes: Axes, ends: dict[str, tuple[float, str]]) -> None:
+    if len(ends) < 2:
+        return
+    for rank, (name, (_, colour)) in enumerate(ends.items()):
+        axes.text(0.02 + 0.33 * rank, 0.99, name, color=ink(colour), transform=axes.transAxes,
+                  va="top", fontsize=7.5)  # fmt: skip
+
+
+def counts(table: pd.DataFrame) -> str:
+    """Return `task n = ...` for each task of a localisation table."""
+    groups = table[table["measure"] == "inside"].groupby("task", sort=False)
+    return ", ".join(f"{task} {count(rows['n'])}" for task, rows in groups)
+
+
+def _share(box: tuple[float, float, float, float], height: float) -> tuple[float, ...]:
+    x, y, wide, high = box
+    return (x / PAGE, y / height, wide / PAGE, high / height)

@@ -1,0 +1,44 @@
+"""One cell of a CAM figure: the map laid over the picture, and the box of what is asked."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from irlib.plots.style import GREY, LIGHT
+
+
+def draw_picture(axes: Axes, picture, boxes=()) -> None:
+    """Draw a picture (PIL or `[y, x, channel]`) with a thin frame and the boxes `[box, 4]`."""
+    pixels = np.asarray(picture.convert("RGB") if hasattr(picture, "convert") else picture)
+    axes.imshow(pixels, interpolation="antialiased")
+    _frame(axes, boxes)
+
+
+def draw_map(axes: Axes, maps, layer: int) -> None:
+    """Draw `maps.overlay(layer)`; a map that is zero everywhere is greyed and says 'zero'.
+
+    A zero map has nothing to normalise: drawn like the others it would look like an even, faint
+    map, which it is not.
+    """
+    if np.any(maps.heat[layer]):
+        axes.imshow(maps.overlay(layer), interpolation="antialiased")
+        _frame(axes, maps.boxes)
+        return
+    grey = np.asarray(maps.picture.convert("L"), float) * 0.25 + 190
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    _frame(axes, ())
+    axes.text(0.5, 0.5, "zero", transform=axes.transAxes, ha="center", va="center", fontsize=7.5,
+              fontweight="bold", color=GREY)  # fmt: skip
+
+
+def _frame(axes: Axes, boxes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(visible=True, color=LIGHT, linewidth=0.5)
+    for x0, y0, x1, y1 in boxes:
+        outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec="white", lw=1.0)
+        outline.set_path_effects([patheffects.withStroke(linewidth=2.2, foreground="black")])
+        axes.add_patch(outline)

@@ -1,0 +1,58 @@
+"""An attention matrix with the parts of the prompt marked along its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+
+from irlib.plots.style import SEGMENTS
+
+NORM = (1e-4, 1.0)
+
+
+def runs(segments: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return `(segment, start, stop)` for each run of equal labels.
+
+    >>> runs(["system", "image", "image", "user"])
+    [('system', 0, 1), ('image', 1, 3), ('user', 3, 4)]
+    """
+    found, start = [], 0
+    for name, group in groupby(segments):
+        stop = start + len(list(group))
+        found.append((name, start, stop))
+        start = stop
+    return found
+
+
+def draw_matrix(axes: Axes, weights: np.ndarray, segments: Sequence[str]) -> AxesImage:
+    """Draw `weights [query, key]`, log scale, future keys blank, segments as bars at two edges."""
+    size = len(segments)
+    if weights.shape != (size, size):
+        raise ValueError(
+            f"draw_matrix() was given {weights.shape} weights for {size} segment labels. "
+            "Pass one label per position, as attention_map() returns them."
+        )
+    cmap = colormaps["viridis"].with_extremes(bad="white")
+    future = np.triu(np.ones((size, size), bool), 1)
+    shown = np.ma.array(np.maximum(weights, NORM[0]), mask=future)
+    image = axes.imshow(shown, cmap=cmap, norm=LogNorm(*NORM), aspect="equal", origin="upper")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
+    bar = 0.045 * size
+    for name, start, stop in runs(segments):
+        colour = SEGMENTS.get(name, "white")
+        for corner, wide, high in (
+            ((start - 0.5, size - 0.5 + bar * 0.4), stop - start, bar),
+            ((-0.5 - bar * 1.4, start - 0.5), bar, stop - start),
+        ):
+            axes.add_patch(Rectangle(corner, wide, high, color=colour, lw=0, clip_on=False))
+    return image

@@ -1,0 +1,117 @@
+"""Figure 6: what truncation does, drawn from the attention of a real forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from irlib.plots.matrices import draw_matrix, runs
+from irlib.plots.style import (
+    PAGE,
+    SEGMENTS,
+    VERMILLION,
+    ink,
+    interval,
+    letter,
+    new_figure,
+    note,
+    require,
+    styled,
+)  # fmt: skip
+
+
+@styled
+def truncation_diagram(
+    table: pd.DataFrame,
+    before: np.ndarray,
+    after: np.ndarray,
+    segments: Sequence[str],
+    *,
+    layer: int,
+) -> Figure:
+    """Return (A) the decoder's stack, (B) the last open matrix, (C) the first one with hidden keys.
+
+    `before` and `after` are head means `[query, key]` of layers `layer - 1` and `layer` of one
+    truncated forward; the hidden columns are read from `after`, not from its labels. `table` has
+    `layer, segment, measure, value, low, high, n` with measure `share`: the answer's attention to
+    the image is printed under the matrices.
+    """
+    require(
+        table, ("layer", "segment", "measure", "value", "low", "high", "n"), "truncation_diagram()"
+    )
+    n_layers = int(table["layer"].max()) + 1
+    if not 0 < layer < n_layers:
+        raise ValueError(
+            f"truncation_diagram() was asked for layer {layer} of {n_layers} layers. "
+            f"Give one in 1..{n_layers - 1}: it draws the layer before and the layer itself."
+        )
+    figure = new_figure(PAGE, 2.85)
+    stack = figure.add_axes((0.075, 0.26, 0.22, 0.62))
+    _stack(stack, segments, layer, n_layers)
+    letter(stack, "A", left=28)
+    for place, (matrix, number) in enumerate(((before, layer - 1), (after, layer))):
+        axes = figure.add_axes((0.42 + 0.305 * place, 0.26, 0.265, 0.62))
+        draw_matrix(axes, matrix, segments)
+        title = f"layer {number}: " + ("all keys open" if place == 0 else "image keys hidden")
+        axes.set_title(title, pad=3, loc="center", fontsize=7.5)
+        letter(axes, "BC"[place], left=14)
+        if place == 0:
+            axes.set_ylabel("query", labelpad=11)
+        axes.set_xlabel("key", labelpad=10)
+        picked = table[(table["layer"] == number) & (table["segment"] == "image")]
+        share = picked[picked["measure"] == "share"]
+        for _, row in share.iterrows():
+            axes.text(1.0, 0.99, "answer's attention to image\n"
+                      + interval(row["value"], row["low"], row["high"]) + f"\nn = {int(row['n'])}",
+                      transform=axes.transAxes, ha="right", va="top", fontsize=6)  # fmt: skip
+    for start, stop in _hidden(after, segments):
+        axes.add_patch(Rectangle((start - 0.5, start - 0.5), stop - start, len(segments) - start,
+                                 fill=True, fc="white", ec=VERMILLION, hatch="////",
+                                 lw=0.8))  # fmt: skip
+    used = [name for name in SEGMENTS if name in segments]
+    text = (
+        "B, C: attention of one real question in one truncated forward pass, mean over heads, log "
+    )
+    text += f"scale. Hatched: keys that no later row reads. Edge bars, in order: {', '.join(used)}."
+    note(figure, text)
+    return figure
+
+
+def _hidden(after: np.ndarray, segments: Sequence[str]) -> list[tuple[int, int]]:
+    """Runs of image columns that no later query reads, `(start, stop)`; every other is visible."""
+    size = len(segments)
+    closed = [segments[k] == "image" and not after[k + 1 :, k].any() for k in range(size)]
+    return [(start, stop) for name, start, stop in runs([str(c) for c in closed]) if name == "True"]
+
+
+def _stack(axes: Axes, segments: Sequence[str], layer: int, n_layers: int) -> None:
+    blocks, x = {}, 0.0
+    for name, start, stop in runs(segments):
+        if name in SEGMENTS:
+            blocks[name] = (x, np.sqrt(stop - start))
+            x += np.sqrt(stop - start) + 0.5
+    for number in range(n_layers):
+        for name, (left, wide) in blocks.items():
+            hidden = name == "image" and number >= layer
+            axes.add_patch(Rectangle(
+                (left, number + 0.12), wide, 0.76, lw=0.6, ec=SEGMENTS[name],
+                fc="white" if hidden else SEGMENTS[name], hatch="////" if hidden else None,
+            ))  # fmt: skip
+    axes.axhline(layer, color="black", lw=0.9, ls=(0, (3, 2)))
+    axes.text(x + 0.2, layer, f"L = {layer}", va="center", ha="left", fontsize=7)
+    axes.set(xlim=(-0.3, x - 0.2), ylim=(0, n_layers))
+    step = 1 if n_layers <= 12 else 4
+    axes.set_yticks(np.arange(0, n_layers, step) + 0.5, range(0, n_layers, step))
+    axes.set_ylabel("decoder layer (counted from 0)")
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_title("keys that a layer may read", pad=3, loc="center", fontsize=7.5)
+    for name, (left, wide) in blocks.items():
+        axes.text(left + wide / 2, -0.35, name, rotation=90, ha="center", va="top", fontsize=7,
+                  color=ink(SEGMENTS[name]))  # fmt: skip

@@ -1,0 +1,580 @@
+"""The figures say what the tables say, and nothing on them overlaps."""
+
+from itertools import combinations
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.text import Annotation, Text
+from PIL import Image
+
+from irlib import plots
+from irlib.plots import style
+from irlib.plots.cells import draw_map
+from irlib.plots.matrices import draw_matrix
+
+LAYERS, SAMPLES = 12, 40
+PARTS = ["system"] * 20 + ["image"] * 64 + ["user"] * 10 + ["answer"] * 3
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def flow_table(queries=("answer",)):
+    rows = []
+    draw = rng()
+    names = ("system", "image", "between", "user", "answer")
+    for sample in range(SAMPLES):
+        for layer in range(LAYERS):
+            for query in queries:
+                visible = names[: names.index(query) + 1]
+                alpha = [
+                    0.0 if n == "between" else 8.0 / (1 + layer * (n == "image")) for n in visible
+                ]
+                live = [a > 0 for a in alpha]
+                share = np.zeros(len(visible))
+                share[live] = draw.dirichlet([a for a in alpha if a > 0])
+                size = [PARTS.count(n) for n in visible]
+                for name, value, tokens in zip(visible, share, size, strict=True):
+                    uniform = tokens / sum(size)
+                    rows.append(("tiny", "pope", f"q{sample}", layer, query, name, value, uniform))
+    return pd.DataFrame(rows, columns="model task sample layer query segment share uniform".split())
+
+
+def attention(hidden=False):
+    size = len(PARTS)
+    weights = np.tril(rng().gamma(0.3, size=(size, size)))
+    if hidden:
+        weights[:, 20:84] *= np.eye(size)[:, 20:84]
+    weights += np.diag(1e-6 + np.zeros(size))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def fake_maps(seed=0, layers=LAYERS, zero=(LAYERS - 1,)):
+    draw = np.random.default_rng(seed)
+    heat = draw.random((layers, 8, 8)).astype(np.float32)
+    heat[list(zero)] = 0
+    pixels = np.full((288, 288, 3), 238, np.uint8)
+    pixels[40:140, 60:160] = draw.integers(40, 220, 3)
+    picture = Image.fromarray(pixels)
+    boxes = np.array([[60.0, 40.0, 160.0, 140.0]])
+
+    def overlay(layer):
+        scaled = np.kron(heat[layer] / max(heat[layer].max(), 1e-9), np.ones((36, 36)))
+        return (
+            pixels * (1 - 0.5 * scaled[..., None]) + [120, 0, 0] * scaled[..., None] / 2
+        ).astype(np.uint8)
+
+    return SimpleNamespace(heat=heat, picture=picture, boxes=boxes, overlay=overlay)
+
+
+def cam_table(tasks=("pope", "textvqa")):
+    draw, rows = rng(), []
+    for task in tasks:
+        for sample in range(SAMPLES):
+            for layer in range(LAYERS):
+                inside = np.nan if layer == LAYERS - 1 else draw.beta(3, 6)
+                hit = np.nan if layer == LAYERS - 1 else float(draw.random() < 0.6)
+                rows.append((task, f"{task}{sample}", layer, inside, 0.11, hit))
+    table = pd.DataFrame(rows, columns="task sample layer inside area hit".split())
+    return plots.average(table, ["inside", "area", "hit"], by=["task", "layer"])
+
+
+def site_table():
+    rows = []
+    for site in ("input_norm", "attention", "post_attention", "mlp", "block"):
+        for layer in range(LAYERS):
+            zero = float(site != "input_norm" and layer == LAYERS - 1)
+            lift = np.nan if zero else 1 + 3 * np.sin(layer / 4) ** 2
+            rows += [(site, layer, "lift", lift, SAMPLES * (1 - zero))]
+            rows += [(site, layer, "zero", zero, SAMPLES)]
+    return pd.DataFrame(rows, columns="site layer measure value n".split())
+
+
+def curves(models=("mini-llava",)):
+    rows, cliffs = [], []
+    metrics = ("POPE Acc", "TextVQA Acc", "SQA IMG Acc", "CHAIRi")
+    for rank, model in enumerate(models):
+        for place, metric in enumerate(metrics):
+            for layer in range(LAYERS + 1):
+                value = 0.98 - 0.03 * rank - 0.5 * np.exp(-layer / (1 + place))
+                value = 1 - value if metric == "CHAIRi" else value
+                rows.append((model, metric, layer, value, value - 0.03, value + 0.02, 400))
+            cliff = LAYERS if place == 2 and rank else 3 * place + rank
+            whole = rows[-1][3]
+            cliffs.append(
+                (model, metric, cliff, max(cliff - 1, 0), min(cliff + 2, LAYERS), whole, 0.01)
+            )
+    return (
+        pd.DataFrame(rows, columns="model metric layer value low high n".split()),
+        pd.DataFrame(cliffs, columns="model metric layer low high baseline margin".split()),
+    )
+
+
+def cards(n=4):
+    question = "Which of these is a metal? Choose from the options. A. copper B. fern C. wolf"
+    row = {
+        "question": question,
+        "never seen (L = 0)": ("A", True),
+        "layer 0 only (L = 1)": ("B", False),
+        "always seen": ("A", True),
+    }
+    kinds = [
+        (kind, seen, value, value - 0.05, value + 0.04, 100)
+        for kind in ("facts (text only)", "objects", "food chain")
+        for seen, value in zip(list(row)[1:], (0.35, 0.8, 0.95), strict=True)
+    ]
+    table = pd.DataFrame(kinds, columns="kind seen value low high n".split())
+    return table, pd.DataFrame([row] * n), [fake_maps(i).picture for i in range(n - 1)] + [None]
+
+
+def ours():
+    rows = [
+        ("mini-llava", "POPE Acc", "POPE Acc", 0.978, 0.975, 4, 3, 6, 12, 500),
+        ("mini-llava", "POPE F1", "POPE F1", 0.978, 0.975, 4, 3, 6, 12, 500),
+        ("mini-llava", "SQA Acc", "SQA IMG Acc", 0.93, 0.94, 6, 5, 6, 12, 500),
+        ("mini-llava", "TextVQA Acc", "TextVQA Acc", 0.9, 0.9, 12, 12, 12, 12, 500),
+        ("mini-llava", "CHAIR", "CHAIRi", 0.02, 0.03, 6, 5, 8, 12, 500),
+    ]
+    names = "model column metric baseline at_cliff layer low high n_layers n".split()
+    return pd.DataFrame(rows, columns=names)
+
+
+def published():
+    from pathlib import Path
+
+    return pd.read_csv(Path(__file__).parents[1] / "data" / "paper" / "table1.csv")
+
+
+def depths():
+    flow = flow_table(("image", "user", "answer"))
+    flow["depth"] = np.where(flow["layer"] < 2, "layers 1–2", "layers 3–12")
+    return plots.average(flow, ["share", "uniform"], by=["depth", "query", "segment"])
+
+
+def shares():
+    return plots.average(flow_table(), ["share", "uniform"], by=["layer", "segment"])
+
+
+TITLES = [
+    f"Is there a {name} in the image?  →  Yes (correct)" for name in "cat dog owl bee".split()
+]
+LONG = "Which organism is eaten by the hedgehog? A. beetle B. fox C. owl  →  A (wrong: it is B)"
+
+FIGURES = {
+    "information_flow": lambda: plots.information_flow(depths()),
+    "attention_shares": lambda: plots.attention_shares(
+        shares(),
+        {f"layer {n}": attention() for n in (1, 6, 9, 12)},
+        PARTS,
+    ),
+    "cam_layers_one_task": lambda: plots.cam_layers(
+        cam_table(("scienceqa",)), [fake_maps(i) for i in range(3)], [LONG] * 3
+    ),
+    "cam_layers": lambda: plots.cam_layers(cam_table(), [fake_maps(i) for i in range(4)], TITLES),
+    "cam_gallery": lambda: plots.cam_gallery(
+        cam_table(("pope", "textvqa", "scienceqa")),
+        [fake_maps(i) for i in range(8)],
+        [*TITLES, *[LONG] * 4],
+    ),
+    "cam_sites": lambda: plots.cam_sites(
+        site_table(),
+        {
+            **{s: fake_maps(i, zero=() if s == "input_norm" else (11,)) for i, s in enumerate(
+                ("input_norm", "attention", "post_attention", "mlp", "block"))},
+            "authors' indexing\n(same site)": fake_maps(9, zero=()),
+        },
+        TITLES[0],
+    ),
+    "truncation_curves": lambda: plots.truncation_curves(*curves(), n_layers=LAYERS),
+    "truncation_curves_three": lambda: plots.truncation_curves(
+        *curves(("mini-llava", "mini-qwen", "mini-internvl")), n_layers=LAYERS
+    ),
+    "truncation_diagram": lambda: plots.truncation_diagram(
+        shares(), attention(), attention(hidden=True), PARTS, layer=8
+    ),
+    "no_picture_needed": lambda: plots.no_picture_needed(*cards()),
+    "generalisation": lambda: plots.generalisation(ours(), published()),
+    "explore_view": lambda: plots.explore_view(flow_table(), fake_maps(), TITLES[0], layer=4),
+}  # fmt: skip
+
+
+def drawn_texts(figure, monkeypatch):
+    """Every piece of text that reaches the page, with its box in pixels."""
+    found, draw = [], Text.draw
+
+    def record(self, renderer):
+        if self.get_visible() and self.get_text().strip():
+            found.append(self)
+        draw(self, renderer)
+
+    monkeypatch.setattr(Text, "draw", record)
+    figure.canvas.draw()
+    monkeypatch.undo()
+    renderer = figure.canvas.get_renderer()
+    return [(text.get_text(), text.get_window_extent(renderer)) for text in dict.fromkeys(found)]
+
+
+def words(figure):
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_overlaps_another_or_leaves_the_page(name, monkeypatch):
+    figure = FIGURES[name]()
+    texts = drawn_texts(figure, monkeypatch)
+    assert len(texts) > 5
+    page = figure.bbox
+    outside = [
+        t for t, b in texts if b.x0 < -1 or b.y0 < -1 or b.x1 > page.x1 + 1 or b.y1 > page.y1 + 1
+    ]
+    assert not outside
+    clash = [
+        (a, b)
+        for (a, p), (b, q) in combinations(texts, 2)
+        if min(p.x1, q.x1) - max(p.x0, q.x0) > 1 and min(p.y1, q.y1) - max(p.y0, q.y0) > 1
+    ]
+    assert not clash
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_legible_on_a_one_column_page(name):
+    figure = FIGURES[name]()
+    assert figure.get_figwidth() == style.PAGE
+    assert min(t.get_fontsize() for t in figure.findobj(Text) if t.get_text().strip()) >= 5.5
+
+
+def test_overlap_is_found_where_there_is_one(monkeypatch):
+    figure = style.new_figure(2, 1)
+    figure.text(0.5, 0.5, "one")
+    figure.text(0.52, 0.5, "two")
+    (_, p), (_, q) = drawn_texts(figure, monkeypatch)
+    assert min(p.x1, q.x1) > max(p.x0, q.x0)
+
+
+@pytest.mark.parametrize("name", [n for n in FIGURES if n != "explore_view"])
+def test_row_counts_are_printed(name):
+    counts = {"truncation_curves": 400, "truncation_curves_three": 400, "no_picture_needed": 100,
+              "generalisation": 500}  # fmt: skip
+    assert f"n = {counts.get(name, SAMPLES)}" in words(FIGURES[name]())
+
+
+def test_plots_leave_the_readers_rc_params_alone():
+    with matplotlib.rc_context({"font.size": 23, "axes.linewidth": 5}):
+        before = dict(matplotlib.rcParams)
+        figure = FIGURES["truncation_curves"]()
+        assert dict(matplotlib.rcParams) == before
+        assert figure.axes[0].spines["left"].get_linewidth() == style.RC["axes.linewidth"]
+
+
+def test_pyplot_holds_no_figure():
+    from matplotlib import pyplot
+
+    before = pyplot.get_fignums()
+    FIGURES["truncation_curves"]()
+    assert pyplot.get_fignums() == before
+
+
+def test_a_drawing_shows_itself_as_png():
+    assert FIGURES["generalisation"]()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_same_table_gives_the_same_bytes():
+    assert (
+        FIGURES["truncation_curves"]()._repr_png_() == FIGURES["truncation_curves"]()._repr_png_()
+    )
+
+
+def test_colours_are_okabe_and_ito():
+    assert {*style.SEGMENTS.values(), *style.SERIES} <= set(style.OKABE_ITO)
+    assert len(set(style.SEGMENTS.values())) == len(style.SEGMENTS)
+
+
+# averages
+
+
+def test_average_equals_pandas_mean_and_counts_samples():
+    flow = flow_table()
+    table = plots.average(flow, ["share"], by=["layer", "segment"])
+    want = flow.groupby(["layer", "segment"])["share"].mean()
+    got = table.set_index(["layer", "segment"])["value"]
+    pd.testing.assert_series_equal(got.sort_index(), want.sort_index(), check_names=False)
+    assert set(table["n"]) == {SAMPLES}
+    assert (table["low"] <= table["value"]).all()
+    assert (table["value"] <= table["high"]).all()
+
+
+def test_average_interval_matches_the_normal_one():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    table = pd.DataFrame({"sample": range(400), "layer": 0, "x": values})
+    row = plots.average(table, ["x"], by=["layer"], n_resamples=4000).iloc[0]
+    half = 1.96 * values.std(ddof=1) / 20
+    assert row["high"] - row["value"] == pytest.approx(half, rel=0.1)
+    assert row["value"] - row["low"] == pytest.approx(half, rel=0.1)
+
+
+def test_average_leaves_out_nan_and_lowers_n():
+    table = pd.DataFrame({"sample": [1, 2, 3], "layer": 0, "x": [1.0, np.nan, 3.0]})
+    row = plots.average(table, ["x"], by=["layer"]).iloc[0]
+    assert (row["value"], row["n"]) == (2.0, 2)
+
+
+def test_average_of_nothing_but_nan_is_nan_with_n_zero():
+    table = pd.DataFrame({"sample": [1, 2], "layer": 0, "x": [np.nan] * 2})
+    row = plots.average(table, ["x"], by=["layer"]).iloc[0]
+    assert row["n"] == 0
+    assert np.isnan(row["value"])
+    assert np.isnan(row["low"])
+
+
+def test_average_counts_a_sample_once_however_many_rows_it_has():
+    table = pd.DataFrame(
+        {"sample": [1, 1, 1, 2], "layer": [0, 1, 2, 0], "deep": 0, "x": [0, 0, 0, 1.0]}
+    )
+    row = plots.average(table, ["x"], by=["deep"]).iloc[0]
+    assert (row["value"], row["n"]) == (0.5, 2)
+
+
+def test_average_keeps_equal_keys_of_two_tasks_apart():
+    table = pd.DataFrame({"task": ["a", "b"], "sample": [1, 1], "layer": 0, "x": [0.0, 1.0]})
+    assert plots.average(table, ["x"], by=["layer"])["n"].item() == 2
+
+
+def test_average_names_the_missing_column():
+    with pytest.raises(ValueError, match=r"\['peak'\].*Name columns"):
+        plots.average(flow_table(), ["peak"], by=["layer"])
+
+
+def test_pool_equals_sklearn_like_counting_and_cliff_tables():
+    said = np.array([1, 1, 0, 0, 1, 0.0])
+    truth = np.array([1, 0, 0, 1, 1, 0.0])
+    rows = pd.DataFrame({
+        "model": "m", "task": "pope", "sample": range(6), "layer": 3, "said_yes": said,
+        "is_yes": truth, "score": (said == truth).astype(float),
+    })  # fmt: skip
+    found = plots.pool(rows, ["POPE F1", "POPE Acc"]).set_index("metric")
+    assert list(found.index) == ["POPE F1", "POPE Acc"]
+    assert found.loc["POPE F1", "value"] == pytest.approx(2 / 3)
+    assert found.loc["POPE Acc", "value"] == pytest.approx(4 / 6)
+    assert (found["low"] < found["value"]).all()
+    assert (found["value"] < found["high"]).all()
+
+
+def test_pool_counts_pictures_only_for_image_accuracy():
+    rows = pd.DataFrame({
+        "model": "m", "task": "scienceqa", "sample": list("abc"), "layer": 0,
+        "score": [1.0, 0.0, 1.0], "has_image": [1.0, 1.0, 0.0],
+    })  # fmt: skip
+    found = plots.pool(rows, ["SQA IMG Acc", "SQA Acc"]).set_index("metric")
+    assert found["n"].tolist() == [2, 3]
+    assert found["value"].tolist() == pytest.approx([0.5, 2 / 3])
+
+
+def test_pool_refuses_metrics_that_no_task_has():
+    rows = pd.DataFrame({"task": ["textvqa"], "sample": ["a"], "layer": [0], "score": [1.0]})
+    with pytest.raises(ValueError, match="Name metrics of these tasks"):
+        plots.pool(rows, ["CHAIRi"], by=["layer"])
+
+
+# what the figures show
+
+
+def test_bands_are_as_wide_as_the_shares():
+    table = depths()
+    figure = plots.information_flow(table)
+    rows = table[(table["depth"] == "layers 1–2") & (table["measure"] == "share")]
+    rows = rows[rows["segment"] != "between"]
+    widths = sorted(
+        patch.get_path().vertices[4, 1] - patch.get_path().vertices[3, 1]
+        for patch in figure.axes[0].patches
+        if isinstance(patch, PathPatch)
+    )
+    want = sorted(rows.loc[rows["value"] > 0, "value"])
+    assert widths == pytest.approx(want)
+
+
+def test_flow_prints_the_answers_share_of_the_image_with_its_interval():
+    table = depths()
+    row = table.query(
+        "depth == 'layers 1–2' and query == 'answer' and segment == 'image' and measure == 'share'"
+    )
+    text = style.interval(*row[["value", "low", "high"]].to_numpy()[0])
+    assert text in words(plots.information_flow(table))
+
+
+def test_shares_draw_the_uniform_reference_dashed_and_name_empty_segments():
+    table = shares()
+    axes = plots.attention_shares(table, {}, PARTS).axes[0]
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert [to_hex(line.get_color()).upper() for line in dashed] == [
+        style.SEGMENTS[name] for name in ("system", "image", "user", "answer")
+    ]
+    want = table.query("segment == 'image' and measure == 'uniform'")["value"]
+    assert dashed[1].get_ydata() == pytest.approx(want.to_numpy())
+    assert "no tokens: between" in axes.get_title("left")
+
+
+def test_attention_and_cam_axes_count_layers_from_one():
+    for axes in (
+        plots.attention_shares(shares(), {}, PARTS).axes[0],
+        FIGURES["cam_layers"]().axes[-1],
+    ):
+        ticks = [label.get_text() for label in axes.get_xticklabels()]
+        assert ticks[0] == "1"
+        assert ticks[-1] == str(LAYERS)
+        assert axes.get_xlabel() == "decoder layer (counted from 1)"
+
+
+def test_matrix_masks_the_future_and_marks_each_segment():
+    axes = style.new_figure(2, 2).add_axes((0, 0, 1, 1))
+    image = draw_matrix(axes, attention(), PARTS)
+    assert image.get_array().mask[0, 1]
+    assert not image.get_array().mask[1, 0]
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert len(bars) == 2 * len(set(PARTS))
+
+
+def test_matrix_refuses_labels_of_another_length():
+    axes = style.new_figure(2, 2).add_axes((0, 0, 1, 1))
+    with pytest.raises(ValueError, match="one label per position"):
+        draw_matrix(axes, attention(), PARTS[:-1])
+
+
+def test_a_zero_map_says_zero_and_shows_no_heat():
+    axes = style.new_figure(2, 2).add_axes((0, 0, 1, 1))
+    draw_map(axes, fake_maps(), LAYERS - 1)
+    assert [text.get_text() for text in axes.texts] == ["zero"]
+    assert axes.images[0].get_array().ndim == 2
+
+
+def test_a_live_map_shows_its_overlay_and_box():
+    axes = style.new_figure(2, 2).add_axes((0, 0, 1, 1))
+    maps = fake_maps()
+    draw_map(axes, maps, 3)
+    np.testing.assert_array_equal(axes.images[0].get_array(), maps.overlay(3))
+    assert not axes.texts
+    assert [(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in axes.patches] == [
+        (60, 40, 100, 100)
+    ]
+
+
+def test_localisation_says_zero_where_no_sample_has_a_map():
+    axes = FIGURES["cam_layers"]().axes[-1]
+    assert {(t.get_position()[0], t.get_text()) for t in axes.texts if t.get_text() == "zero"} == {
+        (LAYERS - 1, "zero")
+    }
+
+
+def test_sites_print_zero_for_zero_maps_only():
+    texts = [text.get_text() for text in FIGURES["cam_sites"]().axes[-1].texts]
+    assert texts.count("zero") == 4
+    assert len(texts) == 5 * LAYERS
+
+
+def test_curves_draw_never_apart_with_the_baseline_and_the_cliff():
+    table, cliffs = curves()
+    axes = plots.truncation_curves(table, cliffs, n_layers=LAYERS).axes[1]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels[:3] == ["0", "1", "2"]
+    assert labels[-1] == "never"
+    assert "12" not in labels
+    curve = next(line for line in axes.lines if line.get_marker() == "o")
+    assert list(curve.get_xdata()) == list(range(LAYERS))
+    whole = table.query("metric == 'TextVQA Acc' and layer == 12")["value"].item()
+    diamond = next(line for line in axes.lines if line.get_marker() == "D")
+    assert diamond.get_ydata()[0] == pytest.approx(100 * whole)
+    assert diamond.get_xdata()[0] > LAYERS
+    assert "cliff 3 [2, 5]" in [text.get_text() for text in axes.texts]
+    assert next(t for t in axes.texts if isinstance(t, Annotation)).xy[0] == 3
+
+
+def test_a_cliff_at_the_untouched_model_reads_never():
+    table, cliffs = curves(("a", "b"))
+    axes = plots.truncation_curves(table, cliffs, n_layers=LAYERS).axes[2]
+    assert "cliff never [11, never]" in [text.get_text() for text in axes.texts]
+
+
+def test_chair_says_that_lower_is_better():
+    axes = FIGURES["truncation_curves"]().axes
+    assert ["lower is better" in a.get_title("right") for a in axes] == [False, False, False, True]
+
+
+def test_diagram_hatches_exactly_the_columns_that_nothing_reads():
+    figure = FIGURES["truncation_diagram"]()
+    hatched = [p for p in figure.axes[2].patches if p.get_hatch()]
+    assert [(p.get_x(), p.get_width()) for p in hatched] == [(19.5, 64)]
+    assert not [p for p in figure.axes[1].patches if p.get_hatch()]
+    open_again = plots.truncation_diagram(shares(), attention(), attention(), PARTS, layer=8)
+    assert not [p for p in open_again.axes[2].patches if p.get_hatch()]
+
+
+def test_diagram_refuses_a_layer_without_a_layer_before():
+    with pytest.raises(ValueError, match=r"layer 0 of 12.*1\.\.11"):
+        plots.truncation_diagram(shares(), attention(), attention(), PARTS, layer=0)
+
+
+def test_cards_show_answers_marks_and_missing_pictures():
+    text = words(FIGURES["no_picture_needed"]())
+    assert text.count("A ✓") == 8
+    assert text.count("B ✗") == 4
+    assert text.count("no picture") == 1
+
+
+def test_table_prints_ours_and_the_published_figures():
+    text = words(FIGURES["generalisation"]())
+    assert "97.8 →" in text
+    assert "s 13.80 →" in text
+    assert "94.58" in text
+    assert "L = 4 [3, 6]\nn = 500" in text
+    assert "L = never [never, never]" in text
+
+
+def test_latex_holds_every_published_model():
+    text = plots.latex(ours(), published())
+    assert text.count("$\\to$") == 5 + len(published().dropna())
+    assert "\\toprule" in text
+    assert "mini-llava (this run)" in text
+
+
+def test_paper_table_is_complete():
+    table = published()
+    assert table["model"].nunique() == 5
+    assert len(table) == 25
+    assert table["baseline"].isna().sum() == 1
+
+
+def test_explore_marks_its_layer_and_refuses_others():
+    figure = FIGURES["explore_view"]()
+    bars = figure.axes[2].patches
+    strong = {round(bar.get_x() + bar.get_width() / 2) for bar in bars if bar.get_alpha() == 1.0}
+    assert strong == {4}
+    with pytest.raises(ValueError, match=r"layer 12; the maps have 0\.\.11"):
+        plots.explore_view(flow_table(), fake_maps(), "", layer=12)
+
+
+@pytest.mark.parametrize(
+    "plot",
+    [lambda t: plots.information_flow(t), lambda t: plots.attention_shares(t, {}, PARTS),
+     lambda t: plots.truncation_curves(t, t, n_layers=3)],
+)  # fmt: skip
+def test_a_table_without_its_columns_or_rows_is_refused(plot):
+    with pytest.raises(ValueError, match="needs the columns"):
+        plot(pd.DataFrame({"layer": [0]}))
+
+
+@pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.0, 0.02, 1.0], [0.99, 1.0, 0.98, 0.1]])
+def test_spread_keeps_order_gap_and_limits(places):
+    moved = style.spread(places, 0.1, 0.0, 1.0)
+    order = np.argsort(places, kind="stable")
+    assert (np.diff(moved[order]) >= 0.1 - 1e-9).all()
+    assert moved.min() >= -1e-9
+    assert moved.max() <= 1 + 1e-9
+
+
+def test_spread_leaves_places_that_are_far_enough_apart():
+    assert style.spread([0.1, 0.9, 0.5], 0.1, 0, 1).tolist() == [0.1, 0.9, 0.5]
