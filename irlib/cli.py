@@ -1,4 +1,4 @@
-"""The `irlib` command: reproduce, list, explore, and the two that serve the project's own upkeep."""
+"""The `irlib` command: reproduce, list, explore, and two for the upkeep of the project itself."""
 
 import argparse
 import io
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="irlib", description=main.__globals__["__doc__"])
+    parser = argparse.ArgumentParser(prog="irlib", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run, text: str) -> argparse.ArgumentParser:

@@ -1,0 +1,50 @@
+# Two commands are all that is needed: make figures, make test. The environment makes itself.
+PYTHON ?= python3
+PIP_FLAGS ?=
+WORKERS ?= 2
+BIN := .venv/bin
+STRIP := --keep-output --keep-count --extra-keys "metadata.widgets metadata.papermill cell.metadata.papermill"
+
+.PHONY: figures test check-figures notebooks lint unit nbval clean
+
+figures: .venv/.stamp
+	$(BIN)/irlib reproduce
+
+test: lint unit nbval
+
+check-figures: .venv/.stamp
+	$(BIN)/irlib check
+
+notebooks: .venv/.stamp
+	$(BIN)/irlib notebooks
+
+lint: .venv/.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
+
+# tests write to a folder of their own, so that figures and kept tables stay as they are
+unit nbval: export OMP_NUM_THREADS = 1
+unit nbval: export TQDM_DISABLE = 1
+unit: .venv/.stamp
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	IRLIB_FIGURES=$$dir/figures IRLIB_RESULTS=$$dir/results $(BIN)/python -m pytest -q -n $(WORKERS)
+
+nbval: .venv/.stamp
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	IRLIB_FIGURES=$$dir/figures IRLIB_RESULTS=$$dir/results $(BIN)/python -m pytest -q \
+	-n $(WORKERS) --dist loadfile --nbval-lax --nbval-current-env notebooks
+
+clean:
+	rm -rf data/results figures/*/notebooks .pytest_cache .ruff_cache
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "irlib needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo not there);" \
+	"name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo "irlib makes its own environment; $(PYTHON) has no venv with pip (ensurepip);" \
+	"install it (Debian, Ubuntu: apt install python3-venv) or name another: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]' $(PIP_FLAGS)
+	@touch $@
