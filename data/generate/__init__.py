@@ -1,0 +1,1 @@
+"""How the bundled pictures, tasks and miniature models were made; not needed to use the project."""

@@ -1,0 +1,136 @@
+"""Save a trained miniature, measure it on the test rows and write its model card.
+
+`python -m data.generate.card data/minis/mini-llava [--tasks DIR]` measures the folder as it is on
+disk: with each row's picture, with another row's picture, and with the picture hidden from layer 0.
+"""
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from irlib import load, load_task, metrics, truncate
+from irlib.scores import score
+
+from .mini import processor
+
+MINIS = Path(__file__).parents[1] / "minis"
+CONDITIONS = ("picture", "wrong picture", "no picture")
+# What the miniature must reach: (row of the card, metric, least or most value)
+FLOORS = (
+    ("pope", "POPE Acc", 0.96),
+    ("textvqa", "TextVQA Acc", 0.85),
+    ("scienceqa, need the picture", "SQA Acc", 0.85),
+    ("scienceqa, objects", "SQA Acc", 0.95),
+    ("scienceqa, food chain", "SQA Acc", 0.80),
+    ("scienceqa, text", "SQA Acc", 0.95),
+    ("chair", "CHAIRi", 0.04),
+    ("chair", "CHAIR recall", 0.90),
+)
+
+
+def save(net, out: Path) -> None:
+    """Write bfloat16 weights whose config says float32, so that they are half the size on disk
+    and run in float32."""
+    net = net.to(torch.bfloat16)
+    net.save_pretrained(out)
+    config = net.config
+    for part in (config, config.text_config, config.vision_config):
+        part.dtype = torch.float32
+    config.save_pretrained(out)
+    processor().save_pretrained(out)
+
+
+def answers(vlm, samples, condition: str, *, batch_size: int = 32) -> pd.DataFrame:
+    """Return one row a sample: greedy answer and counts, columns as sweep()'s."""
+    if condition == "wrong picture":
+        seen = [s for s in samples if s.image is not None]
+        turned = {s.key: t.image for s, t in zip(seen, seen[7:] + seen[:7], strict=True)}
+        asked = [replace(s, image=turned.get(s.key)) for s in samples]
+    else:
+        asked = list(samples)
+    made = []
+    for start in tqdm(range(0, len(asked), batch_size), desc=f"{samples[0].task}, {condition}"):
+        inputs = vlm.prepare(asked[start : start + batch_size])
+        layer = 0 if condition == "no picture" else vlm.n_layers
+        with truncate(vlm, inputs, layer=layer):
+            texts = vlm.answer(inputs).texts
+        for sample, text in zip(inputs.samples, texts, strict=True):
+            made.append({"task": sample.task, "kind": sample.kind, **score(sample, text)})
+    return pd.DataFrame(made)
+
+
+def majority(samples) -> float:
+    """Return the score of the best single answer to all samples, 0 where there is none."""
+    if samples[0].task == "chair":
+        return 0.0
+    said = Counter()
+    for s in samples:
+        if s.task == "scienceqa":
+            said[chr(65 + s.reference["answer"])] += 1
+        else:
+            said.update(
+                {s.reference.get("label") or Counter(s.reference["answers"]).most_common(1)[0][0]}
+            )
+    return max(
+        float(np.mean([score(s, text)["score"] for s in samples]))
+        for text, _ in said.most_common(5)
+    )
+
+
+def measure(vlm, tasks: Path | str = "bundled") -> pd.DataFrame:
+    """Return one row a group and metric: a column each condition, and the majority's score."""
+    rows = []
+    for task in ("pope", "textvqa", "scienceqa", "chair"):
+        samples = load_task(task, source=tasks if tasks == "bundled" else Path(tasks) / task)
+        groups = {task: lambda kind: True}
+        if task == "scienceqa":
+            groups = {
+                "scienceqa, need the picture": lambda kind: kind != "text",
+                "scienceqa, objects": lambda kind: kind == "objects",
+                "scienceqa, food chain": lambda kind: kind == "food chain",
+                "scienceqa, text": lambda kind: kind == "text",
+            }
+        tables = {c: answers(vlm, samples, c) for c in CONDITIONS}
+        for name, member in groups.items():
+            part = [s for s in samples if member(s.kind)]
+            pooled = {c: metrics(t[t["kind"].map(member)], by=("task",)) for c, t in tables.items()}
+            first = pooled[CONDITIONS[0]]
+            for metric in first["metric"]:
+                values = {c: p.set_index("metric").loc[metric, "value"] for c, p in pooled.items()}
+                n = int(first.set_index("metric").loc[metric, "n"])
+                rows.append(
+                    {"group": name, "metric": metric, **values, "majority": majority(part), "n": n}
+                )
+    return pd.DataFrame(rows)
+
+
+def verdicts(table: pd.DataFrame) -> list[dict]:
+    """Return each floor with what was measured and whether it is met."""
+    values = table.set_index(["group", "metric"])["picture"]
+    made = []
+    for group, metric, bound in FLOORS:
+        value = float(values[group, metric])
+        met = value <= bound if metric == "CHAIRi" else value >= bound
+        made.append({"group": group, "metric": metric, "bound": bound, "value": value, "met": met})
+    return made
+
+
+def write(folder: Path, table: pd.DataFrame, recipe, minutes: float) -> None:
+    """Write scores.json and the model card."""
+    vlm = load(str(folder))
+    parameters = sum(p.numel() for p in vlm.model.parameters())
+    told = {
+        "scores": table.round(4).to_dict("records"),
+        "floors": verdicts(table),
+        "parameters": parameters,
+        "minutes": round(minutes, 1),
+        "recipe": asdict(recipe),
+    }
+    (folder / "scores.json").write_text(json.dumps(told, indent=1) + "\n")
