@@ -1,0 +1,167 @@
+import colorsys
+import filecmp
+from random import Random
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from data.generate import draw, mini, pool, questions, scenes, tasks
+
+
+@pytest.fixture(scope="module")
+def studio():
+    return scenes.Studio("train", variants=3)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    out = tmp_path_factory.mktemp("tasks")
+    list(tasks.write(out, seed=7, rows=12))
+    return out
+
+
+def test_the_same_seed_draws_the_same_bytes(drawn, tmp_path):
+    list(tasks.write(tmp_path, seed=7, rows=12))
+    files = [p.relative_to(drawn) for p in drawn.rglob("*") if p.is_file()]
+    same, other, missing = filecmp.cmpfiles(drawn, tmp_path, files, shallow=False)
+    assert len(same) == len(files) > 10
+    assert not other + missing
+
+
+def test_another_seed_draws_other_pictures(drawn, tmp_path):
+    list(tasks.write(tmp_path, seed=8, rows=12))
+    file = "chair/data/test-00000-of-00001.parquet"
+    assert (drawn / file).read_bytes() != (tmp_path / file).read_bytes()
+
+
+def test_the_bundle_is_what_the_generator_draws():
+    table = pq.read_table(tasks.OUT / "chair/data/test-00000-of-00001.parquet")
+    for i in (0, 1, 499):
+        scene = tasks._scene("chair", 0, i, lambda rng: scenes.still_life(rng, tasks.STUDIO))
+        assert tasks._bytes(scene, f"{i:06d}") == table["image"][i].as_py()
+
+
+def test_fewer_than_ten_rows_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="ask for 10"):
+        list(tasks.write(tmp_path, rows=3))
+
+
+def test_no_test_colour_is_a_training_colour():
+    for split, kept in (("train", False), ("test", True)):
+        rng = Random(0)
+        for _ in range(500):
+            place = draw.hue(rng, split) * draw.BANDS % 1
+            assert (place >= 1 - draw.HELD_OUT) == kept
+
+
+def test_a_drawing_has_the_hue_it_was_given(monkeypatch):
+    monkeypatch.setattr(draw, "hue", lambda rng, split: 0.5)
+    pixels = np.asarray(draw.sprite("ball", Random(0), "test", 80)).reshape(-1, 4) / 255
+    hues = [colorsys.rgb_to_hsv(*p[:3])[0] for p in pixels if p[3] == 1]
+    assert abs(np.median(hues) - 0.5) < 0.01
+
+
+def test_no_test_number_is_on_a_training_sign():
+    rng = Random(0)
+    train = {scenes.sign_text(rng, "train", False) for _ in range(2000)}
+    test = {scenes.sign_text(rng, "test", False) for _ in range(500)}
+    assert not train & test
+    assert (len(train), len(test)) == (77, 13)
+
+
+def test_what_is_drawn_does_not_overlap(studio):
+    rng = Random(1)
+    for _ in range(30):
+        scene = scenes.still_life(rng, studio)
+        boxes = [t.box for t in (*scene.things, *scene.signs)]
+        for i, a in enumerate(boxes):
+            for b in boxes[:i]:
+                assert a[0] >= b[2] or a[2] <= b[0] or a[1] >= b[3] or a[3] <= b[1]
+
+
+def test_arrows_point_from_the_eaten_to_the_eater(studio):
+    rng = Random(2)
+    for _ in range(30):
+        scene = scenes.food_chain(rng, studio)
+        for chain, arrow in zip(scene.chains, scene.arrows[::2], strict=True):
+            first, last = (scene.things[i].box[0] for i in (chain[0], chain[-1]))
+            assert (first < last) == (arrow.name == "right")
+
+
+def test_answers_about_food_chains_follow_the_arrows(studio):
+    rng = Random(3)
+    for _ in range(200):
+        scene = scenes.food_chain(rng, studio)
+        q = questions.eats(rng, scene, lettered=True)
+        order = {
+            scene.things[i].name: (row, n)
+            for row, c in enumerate(scene.chains)
+            for n, i in enumerate(c)
+        }
+        asked = q.text.removeprefix("What ").split(" the ")[1].rstrip("?").removesuffix(" eat")
+        right = q.choices[ord(q.answer) - 65]
+        step = 1 if q.text.startswith("What eats") else -1
+        assert order[right] == (order[asked][0], order[asked][1] + step)
+        assert len(set(q.choices)) == 3
+
+
+def test_patch_labels_stand_where_things_are(studio):
+    scene = scenes.still_life(Random(4), studio, signs=1)
+    labels = pool.labels(scene)[..., 0]
+    for thing in scene.things:
+        x0, y0, x1, y1 = thing.box
+        centre = labels[(y0 + y1) // 2 // pool.CELL, (x0 + x1) // 2 // pool.CELL]
+        assert pool.CLASSES[centre] == thing.name
+
+
+def test_pool_pixels_are_the_processors(studio):
+    scene = scenes.still_life(Random(5), studio)
+    out = mini.processor().image_processor(
+        scene.picture, do_rescale=False, do_normalize=False, return_tensors="np"
+    )
+    np.testing.assert_array_equal(
+        out["pixel_values"][0].transpose(1, 2, 0), pool.shrink(scene.picture)
+    )
+
+
+def test_every_word_of_the_world_is_one_token():
+    tok = mini.tokenizer()
+    for word in questions.vocabulary():
+        assert len(tok.tokenize(word)) == 1, word
+
+
+@pytest.mark.parametrize("text", ["CAT 47", "zeppelin", "naïve 日本 🙂", "a\nb", "x  y"])
+def test_any_text_survives_the_tokenizer(text):
+    tok = mini.tokenizer()
+    ids = tok.encode(text, add_special_tokens=False)
+    assert tok.unk_token_id not in ids
+    assert tok.decode(ids) == text
+
+
+def test_signs_are_spelled_and_come_back_joined():
+    tok = mini.tokenizer()
+    for text in ("CAT", "47"):
+        assert len(tok.tokenize(text)) == len(text)
+        assert tok.decode(tok.encode(text, add_special_tokens=False)) == text
+
+
+def test_the_template_puts_the_system_prompt_first_with_and_without_being_told():
+    processor = mini.processor()
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Hi?"}]}
+    system = {"role": "system", "content": [{"type": "text", "text": mini.SYSTEM}]}
+    bare = processor.apply_chat_template([user], add_generation_prompt=True)
+    told = processor.apply_chat_template([system, user], add_generation_prompt=True)
+    assert bare == told == f"{mini.SYSTEM} USER: <image>\nHi? ASSISTANT:"
+
+
+def test_pope_asks_six_balanced_questions_of_a_picture(drawn):
+    for category in tasks.CATEGORIES:
+        table = pq.read_table(drawn / f"pope/Full/{category}-00000-of-00001.parquet").to_pylist()
+        by_picture = {}
+        for row in table:
+            by_picture.setdefault(row["image_source"], []).append(row)
+        for rows in by_picture.values():
+            assert [r["answer"] for r in rows] == ["yes", "no"] * 3
+            assert len({r["question"] for r in rows}) == 6
+            assert all(bool(r["boxes"]) == (r["answer"] == "yes") for r in rows)
