@@ -75,14 +75,19 @@ def read(
         config = _first(configs, found, f"{what} from {place}", "config")
         found = datasets.get_dataset_split_names(place, config, revision=revision)
         split = _first(splits, found, f"{what} from {place}, config {config}", "split")
-        dataset = datasets.load_dataset(place, config, split=split, revision=revision)
+        builder = datasets.load_dataset_builder(place, config, revision=revision)
+        builder.download_and_prepare()
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise ConnectionError(
             f"{what} was asked for from the hub, {place}; it cannot be reached{offline}: {error}; "
             'go online, or give source="bundled" or a folder laid out like the hub\'s.'
         ) from error
-    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError) as error:
+    except (
+        datasets.exceptions.DatasetGenerationError,
+        datasets.inspect.SplitsNotFoundError,
+        FileNotFoundError,
+    ) as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(
             f"{what} was asked for from {place}; its files do not read as a dataset: {cause}; lay "
@@ -91,14 +96,15 @@ def read(
     finally:
         if not quiet:
             datasets.enable_progress_bars()
+    if not builder.info.splits[split].num_examples:
+        raise ValueError(f"{what} was read from {place}; it has no rows; give it some.")
+    dataset = builder.as_dataset(split)
     missing = [column for column in columns if column not in dataset.column_names]
     if missing:
         raise ValueError(
             f"{what} was read from {place}; it has columns {', '.join(dataset.column_names)} but "
             f"no {', '.join(missing)}; name them as the hub's set does."
         )
-    if not len(dataset):
-        raise ValueError(f"{what} was read from {place}; it has no rows; give it some.")
     pictured = dataset.data.column("image").is_valid().to_pylist()
     return Rows(place, folder, dataset, tuple(pictured))
 
