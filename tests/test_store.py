@@ -1,0 +1,241 @@
+"""The store: the same bytes twice, whole files or none, tables computed once."""
+
+import errno
+import io
+import json
+import os
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from PIL import Image
+
+from irlib import provenance, store
+from irlib.tasks import Box, Sample
+from irlib.verdict import verdict
+
+KINDS = ("csv", "json", "pdf", "png")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("IRLIB_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.delenv("IRLIB_FRESH", raising=False)
+
+
+def sample(shade: int = 0, **changes) -> Sample:
+    facts = {
+        "task": "pope",
+        "key": "random/1",
+        "question": "Is there a dog?",
+        "prompt": "Is there a dog?",
+        "image": Image.new("RGB", (8, 8), (shade, 0, 0)),
+        "reference": {"label": "yes"},
+    }
+    return Sample(**facts | changes)
+
+
+def draw(stem: str = "fig0_test", **options) -> None:
+    figure, axes = plt.subplots()
+    axes.plot([1, 2])
+    table = pd.DataFrame({"layer": [0, 1], "share": [1 / 3, 2e-9 / 3], "task": ["pope", "chair"]})
+    store.save_figure(figure, stem, table, **options)
+    plt.close(figure)
+
+
+def test_a_rerun_gives_the_same_bytes_of_all_four_files():
+    saved = []
+    for _ in range(2):
+        draw(samples=[sample()], parameters={"n": 3}, verdicts=[verdict("c", [1.0, 2.0])])
+        saved.append({k: (store.figures() / f"fig0_test.{k}").read_bytes() for k in KINDS})
+    assert saved[0] == saved[1]
+    assert sorted(p.suffix[1:] for p in store.figures().iterdir()) == sorted(KINDS)
+
+
+def test_the_csv_has_six_significant_digits_and_no_index():
+    draw()
+    text = (store.figures() / "fig0_test.csv").read_text()
+    assert text == "layer,share,task\n0,0.333333,pope\n1,6.66667e-10,chair\n"
+
+
+def test_json_and_png_tell_what_made_the_figure_and_neither_time_nor_commit():
+    draw(samples=[sample()], parameters={"n": 3}, verdicts=[verdict("c", [1.0, 2.0])], seed=5)
+    text = (store.figures() / "fig0_test.json").read_text()
+    told = json.loads(text)
+    assert set(told) == {
+        *("stem", "profile", "parameters", "seed", "threads", "versions", "irlib", "notebook"),
+        *("models", "tasks", "verdicts"),
+    }
+    assert told["parameters"] == {"n": 3}
+    assert told["seed"] == 5
+    assert told["tasks"]["pope"]["rows"] == 1
+    assert told["verdicts"][0]["outcome"] == "agrees"
+    picture = Image.open(store.figures() / "fig0_test.png")
+    assert picture.text == {"Provenance": text}
+    assert b"CreationDate" not in (store.figures() / "fig0_test.pdf").read_bytes()
+
+
+def test_a_profile_has_a_folder_of_its_own(tmp_path):
+    draw(profile="paper")
+    assert (tmp_path / "figures/paper/fig0_test.png").is_file()
+
+
+def test_a_figure_without_a_table_is_refused():
+    with pytest.raises(TypeError, match="with a list for its table; the csv needs a DataFrame"):
+        store.save_figure(plt.figure(), "fig0_test", [1, 2])
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "figures").write_text("a file is in the way")
+    with pytest.raises(OSError, match=r"asked to write .*fig0_test\.csv.*IRLIB_FIGURES"):
+        draw()
+
+
+def test_a_full_disk_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "kept.csv"
+    store.write(path, b"old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device; make room"):
+        store.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Count:
+    """A computation that counts how often it runs."""
+
+    def __init__(self):
+        self.times = 0
+
+    def __call__(self) -> pd.DataFrame:
+        self.times += 1
+        return pd.DataFrame({"layer": [0, 1], "value": [0.1, 1 / 3], "answer": ["Yes", None]})
+
+
+def test_a_table_is_computed_once_and_read_back_as_it_was():
+    compute = Count()
+    first = store.cached("sweep", compute, samples=[sample()], keep=0)
+    second = store.cached("sweep", compute, samples=[sample()], keep=0)
+    assert compute.times == 1
+    pd.testing.assert_frame_equal(first, second)
+    assert first["value"][1] == 1 / 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"keep": 1},
+        {"layers": [0, 2]},
+        {"samples": [sample(shade=1)]},
+        {"samples": [sample(), sample()]},
+        {"samples": [sample(prompt="Is there a cat?")]},
+        {"samples": [sample(reference={"label": "no"})]},
+        {"samples": [sample(boxes=(Box(label="dog", x0=0, y0=0, x1=1, y1=1),))]},
+    ],
+)
+def test_whatever_determines_a_table_is_in_its_key(change):
+    compute = Count()
+    key = {"samples": [sample()], "keep": 0, "layers": [0, 1]}
+    store.cached("sweep", compute, **key)
+    store.cached("sweep", compute, **key | change)
+    assert compute.times == 2
+
+
+def test_versions_threads_and_sources_are_in_the_key(monkeypatch):
+    compute = Count()
+    store.cached("sweep", compute)
+    monkeypatch.setattr(provenance, "surroundings", lambda: {"threads": 99})
+    store.cached("sweep", compute)
+    monkeypatch.setattr(provenance, "sources", lambda *_, **__: "edited")
+    store.cached("sweep", compute)
+    assert compute.times == 3
+
+
+def test_a_source_edit_changes_the_hash_and_a_skipped_module_does_not(tmp_path):
+    (tmp_path / "plots").mkdir()
+    for name in ("cam.py", "store.py", "plots/style.py"):
+        (tmp_path / name).write_text("x = 1")
+    before = provenance.sources(tmp_path, skip=("store", "plots"))
+    (tmp_path / "store.py").write_text("x = 2")
+    (tmp_path / "plots/style.py").write_text("x = 2")
+    assert provenance.sources(tmp_path, skip=("store", "plots")) == before
+    (tmp_path / "cam.py").write_text("x = 2")
+    assert provenance.sources(tmp_path, skip=("store", "plots")) != before
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "no note", "note cut", "no shard"])
+def test_a_damaged_table_is_computed_again(damage, caplog):
+    compute = Count()
+    store.cached("sweep", compute)
+    shard = next(store.results().rglob("*.parquet"))
+    note = shard.with_suffix(".json")
+    data = shard.read_bytes()
+    if damage == "cut":
+        shard.write_bytes(data[: len(data) // 2])
+    elif damage == "changed":
+        shard.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    elif damage == "note cut":
+        note.write_text(note.read_text()[:30])
+    else:
+        (note if damage == "no note" else shard).unlink()
+    store.cached("sweep", compute)
+    assert compute.times == 2
+    assert shard.read_bytes() == data
+    assert ("damaged" in caplog.text) == (not damage.startswith("no "))
+
+
+def test_fresh_ignores_what_was_kept(monkeypatch):
+    compute = Count()
+    store.cached("sweep", compute)
+    monkeypatch.setenv("IRLIB_FRESH", "1")
+    store.cached("sweep", compute)
+    assert compute.times == 2
+
+
+def test_what_cannot_be_kept_or_keyed_is_refused():
+    with pytest.raises(TypeError, match="compute gave a list; return a DataFrame"):
+        store.cached("sweep", lambda: [1])
+    with pytest.raises(TypeError, match="asked to key a table by <object"):
+        store.cached("sweep", Count(), thing=object())
+
+
+def test_a_model_is_known_by_its_files_and_without_files_by_its_tensors(tmp_path):
+    torch = pytest.importorskip("torch")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    model = torch.nn.Linear(2, 2)
+    model.config = SimpleNamespace()
+    model.name_or_path = ""
+    vlm = SimpleNamespace(model=model)
+    tensors = provenance.model(vlm)
+    with torch.no_grad():
+        model.weight += 1
+    assert provenance.model(vlm) != tensors
+    model.name_or_path = str(tmp_path)
+    files = provenance.model(vlm)
+    (tmp_path / "README.md").write_text("a card is no weight")
+    assert provenance.model(vlm) == files
+    (tmp_path / "model.safetensors").write_bytes(b"others")
+    assert provenance.model(vlm) != files
+
+
+def test_a_notebook_is_known_by_its_code_whatever_its_outputs(tmp_path):
+    path = tmp_path / "n.ipynb"
+
+    def save(code: str, outputs: list) -> str:
+        cell = {"cell_type": "code", "source": [code], "outputs": outputs}
+        path.write_text(json.dumps({"cells": [cell]}))
+        return provenance.notebook(path)
+
+    assert save("x = 1", []) == save("x = 1", [{"text": "1"}]) != save("x = 2", [])
+
+
+def test_png_bytes_hold_a_readable_picture():
+    draw()
+    picture = Image.open(io.BytesIO((store.figures() / "fig0_test.png").read_bytes()))
+    assert min(picture.size) > 500
