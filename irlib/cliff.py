@@ -67,7 +67,7 @@ def cliff_layer(
         cost = value - value[-1] if metric in LOWER_IS_BETTER else value[-1] - value
         within = cost <= margin + 1e-9  # 0.01 as a difference of fractions is not exact
         within[-1] = True
-        return len(layers) - np.logical_and.accumulate(within[::-1]).sum(0)
+        return len(layers) - np.logical_and.accumulate(within[::-1]).sum(0).astype(float)
 
     drawn = bootstrap(
         (np.arange(size),),

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    PreTrainedConfig,
+)
 
 from irlib import grids, prompts, store
 from irlib.inputs import Answer, Inputs
@@ -169,12 +174,10 @@ def load(
         )
     source = str(path) if path.is_dir() else name
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        family = _family(name, config)
+        family = _family(name, *PreTrainedConfig.get_config_dict(source, revision=revision))
         processor = AutoProcessor.from_pretrained(source, revision=revision)
         model = AutoModelForImageTextToText.from_pretrained(
             source,
-            config=config,
             revision=revision,
             dtype=dtype or "auto",
             attn_implementation="sdpa",
@@ -198,18 +201,22 @@ def _minis():
     return store.root() / "data" / "minis"
 
 
-def _family(name, config):
-    if config.model_type not in FAMILIES:
+def _family(name, config, _):
+    """The family of a raw config.json, before any default of transformers fills its gaps."""
+    if not config:
+        raise FileNotFoundError("it has no config.json")
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
         raise ValueError(
-            f"asked for the model {name!r}, found the family {config.model_type!r}; "
-            f"known are {sorted(FAMILIES)}: use one of them or add a row to FAMILIES in models.py"
+            f"asked for the model {name!r}, found the family {kind!r}; known are "
+            f"{sorted(FAMILIES)}: use one of them or add a row to FAMILIES in models.py"
         )
-    if getattr(config, "image_token_id", None) is None:
+    if config.get("image_token_id", config.get("image_token_index")) is None:
         raise ValueError(
             f"asked for the model {name!r}, found no image token in its config.json; "
             "add image_token_id, the id that stands for one image feature in the prompt"
         )
-    return FAMILIES[config.model_type]
+    return FAMILIES[kind]
 
 
 def _check_finite(what, values):

@@ -60,7 +60,9 @@ def test_renormalised_shares_follow_eq_7(tiny_llava, asked):
     spans = inputs.followed_by(answer).spans
     rows = eager_attention(tiny_llava, inputs.followed_by(answer))[:, 0].mean(1)
     rows = rows[:, spans.predicting[0]]
-    parts = torch.stack([rows[..., getattr(spans, s)[0]].sum(-1) for s in SEGMENTS if s != "answer"])
+    parts = torch.stack(
+        [rows[..., getattr(spans, s)[0]].sum(-1) for s in SEGMENTS if s != "answer"]
+    )
     system, image, _, user = parts
     expected = (image / (system + image + user)).mean(-1)
     table = attention_flow(tiny_llava, inputs, answer, renormalise=True)
@@ -105,17 +107,17 @@ def test_sample_without_picture_gives_nothing_to_the_image(tiny_llava, text_samp
 
 def test_image_query_without_picture_is_refused(tiny_llava, text_sample):
     inputs = tiny_llava.prepare(text_sample)
-    with pytest.raises(ValueError, match="asked for the attention of 'image'.*without such"):
+    with pytest.raises(ValueError, match=r"asked for the attention of 'image'.*without such"):
         attention_flow(tiny_llava, inputs, tiny_llava.answer(inputs), queries=("image",))
 
 
 def test_unknown_query_is_refused(tiny_llava, asked):
-    with pytest.raises(ValueError, match="asked for the attention of 'picture'.*use some of"):
+    with pytest.raises(ValueError, match=r"asked for the attention of 'picture'.*use some of"):
         attention_flow(tiny_llava, *asked, queries=("picture",))
 
 
 def test_empty_answer_is_refused(tiny_llava, asked):
-    with pytest.raises(ValueError, match="none of them empty"):
+    with pytest.raises(ValueError, match=r"none of them empty"):
         attention_flow(tiny_llava, asked[0], Answer((torch.tensor([], dtype=torch.long),), ("",)))
 
 

@@ -60,7 +60,7 @@ def test_no_hook_is_left_after_an_exception_or_interrupt(net, error):
 
 
 def test_no_hook_is_left_when_a_target_is_no_module(net):
-    with pytest.raises(TypeError, match="asked to hook.*found a str.*give"):
+    with pytest.raises(TypeError, match=r"asked to hook.*found a str.*give"):
         with trace({0: net[0], 1: "1"}):
             pass
     assert hooks_on(net) == 0
@@ -81,14 +81,13 @@ def test_module_that_did_not_run_is_refused(net):
 
 
 def test_module_that_ran_twice_is_refused(net):
-    with pytest.raises(RuntimeError, match="'first'.*ran twice"):
-        with trace({"first": net[0]}):
-            net(net[0](torch.ones(1, 2))[:, :2])
+    with pytest.raises(RuntimeError, match=r"'first'.*ran twice"), trace({"first": net[0]}):
+        net(net[0](torch.ones(1, 2))[:, :2])
     assert hooks_on(net) == 0
 
 
 def test_unknown_place_to_edit_is_refused(net):
-    with pytest.raises(ValueError, match="asked to edit at 'weights'"):
+    with pytest.raises(ValueError, match=r"asked to edit at 'weights'"):
         with edit({0: net}, lambda key, output: output, at="weights"):
             pass
 
@@ -164,6 +163,6 @@ def test_rows_can_be_nested(tiny_llava, sample):
 
 
 def test_rows_refuse_a_decoder_that_did_not_run(tiny_llava):
-    with pytest.raises(RuntimeError, match="did not run"):
+    with pytest.raises(RuntimeError, match=r"did not run"):
         with rows(tiny_llava.decoder, torch.zeros(1, 1).long()):
             pass
