@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from PIL import Image
@@ -71,11 +72,12 @@ def read(
     if not remote:
         datasets.disable_progress_bars()
     try:
+        kept = None if remote else str(store.results() / "datasets" / _stamp(folder))
         found = datasets.get_dataset_config_names(place, revision=revision)
         config = _first(configs, found, f"{what} from {place}", "config")
         found = datasets.get_dataset_split_names(place, config, revision=revision)
         split = _first(splits, found, f"{what} from {place}, config {config}", "split")
-        builder = datasets.load_dataset_builder(place, config, revision=revision)
+        builder = datasets.load_dataset_builder(place, config, revision=revision, cache_dir=kept)
         builder.download_and_prepare()
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
@@ -107,6 +109,17 @@ def read(
         )
     pictured = dataset.data.column("image").is_valid().to_pylist()
     return Rows(place, folder, dataset, tuple(pictured))
+
+
+def _stamp(folder: Path) -> str:
+    """Return a name for the files of a folder as they are now.
+
+    `datasets` keeps what it has read by the folder's name alone, and would go on giving the rows of
+    a folder that was since drawn anew.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _first(wanted: Sequence[str], found: Sequence[str], what: str, noun: str) -> str:

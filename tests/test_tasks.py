@@ -307,3 +307,17 @@ def test_bundled_kinds_are_those_that_the_figures_ask_for():
 def test_the_bundle_stays_small():
     size = sum(p.stat().st_size for p in (store.root() / "data/tasks").rglob("*") if p.is_file())
     assert size < 15e6
+
+
+def test_a_folder_that_changed_is_read_anew(tmp_path, monkeypatch):
+    from data.generate import tasks as generate
+
+    monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path / "results"))
+    for seed in (1, 2):
+        generate._textvqa_folder(_made(tmp_path / "textvqa"), seed, 10 * seed)
+        assert len(load_task("textvqa", source=tmp_path / "textvqa")) == 10 * seed
+
+
+def _made(folder):
+    folder.mkdir(exist_ok=True)
+    return folder
