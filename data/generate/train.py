@@ -44,7 +44,7 @@ class Recipe:
     pictures: int = 64_000
     tower_steps: int = 1000
     tower_batch: int = 48  # a rank
-    steps: int = 1600
+    steps: int = 1200
     start: float = 0.2  # share of the steps in the first stage
     batch: int = 16  # rows a rank
     texts: tuple[int, int] = (4, 2)  # rows without a picture, early and late
