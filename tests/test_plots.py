@@ -1,5 +1,6 @@
 """The figures say what the tables say, and nothing on them overlaps."""
 
+from functools import cache
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -166,7 +167,7 @@ TITLES = [
 ]
 LONG = "Which organism is eaten by the hedgehog? A. beetle B. fox C. owl  →  A (wrong: it is B)"
 
-FIGURES = {
+BUILDERS = {
     "information_flow": lambda: plots.information_flow(depths()),
     "attention_shares": lambda: plots.attention_shares(
         shares(),
@@ -204,6 +205,12 @@ FIGURES = {
 }  # fmt: skip
 
 
+@cache
+def drawn(name):
+    """One figure of each kind; tests look at it and leave it as it is."""
+    return BUILDERS[name]()
+
+
 def drawn_texts(figure, monkeypatch):
     """Every piece of text that reaches the page, with its box in pixels."""
     found, draw = [], Text.draw
@@ -224,9 +231,9 @@ def words(figure):
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", BUILDERS)
 def test_no_text_overlaps_another_or_leaves_the_page(name, monkeypatch):
-    figure = FIGURES[name]()
+    figure = drawn(name)
     texts = drawn_texts(figure, monkeypatch)
     assert len(texts) > 5
     page = figure.bbox
@@ -242,9 +249,9 @@ def test_no_text_overlaps_another_or_leaves_the_page(name, monkeypatch):
     assert not clash
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", BUILDERS)
 def test_every_figure_is_legible_on_a_one_column_page(name):
-    figure = FIGURES[name]()
+    figure = drawn(name)
     assert figure.get_figwidth() == style.PAGE
     assert min(t.get_fontsize() for t in figure.findobj(Text) if t.get_text().strip()) >= 5.5
 
@@ -257,17 +264,17 @@ def test_overlap_is_found_where_there_is_one(monkeypatch):
     assert min(p.x1, q.x1) > max(p.x0, q.x0)
 
 
-@pytest.mark.parametrize("name", [n for n in FIGURES if n != "explore_view"])
+@pytest.mark.parametrize("name", [n for n in BUILDERS if n != "explore_view"])
 def test_row_counts_are_printed(name):
     counts = {"truncation_curves": 400, "truncation_curves_three": 400, "no_picture_needed": 100,
               "generalisation": 500}  # fmt: skip
-    assert f"n = {counts.get(name, SAMPLES)}" in words(FIGURES[name]())
+    assert f"n = {counts.get(name, SAMPLES)}" in words(drawn(name))
 
 
 def test_plots_leave_the_readers_rc_params_alone():
     with matplotlib.rc_context({"font.size": 23, "axes.linewidth": 5}):
         before = dict(matplotlib.rcParams)
-        figure = FIGURES["truncation_curves"]()
+        figure = BUILDERS["truncation_curves"]()
         assert dict(matplotlib.rcParams) == before
         assert figure.axes[0].spines["left"].get_linewidth() == style.RC["axes.linewidth"]
 
@@ -276,18 +283,16 @@ def test_pyplot_holds_no_figure():
     from matplotlib import pyplot
 
     before = pyplot.get_fignums()
-    FIGURES["truncation_curves"]()
+    BUILDERS["truncation_curves"]()
     assert pyplot.get_fignums() == before
 
 
 def test_a_drawing_shows_itself_as_png():
-    assert FIGURES["generalisation"]()._repr_png_().startswith(b"\x89PNG")
+    assert drawn("generalisation")._repr_png_().startswith(b"\x89PNG")
 
 
 def test_the_same_table_gives_the_same_bytes():
-    assert (
-        FIGURES["truncation_curves"]()._repr_png_() == FIGURES["truncation_curves"]()._repr_png_()
-    )
+    assert BUILDERS["explore_view"]()._repr_png_() == BUILDERS["explore_view"]()._repr_png_()
 
 
 def test_colours_are_okabe_and_ito():
@@ -422,7 +427,7 @@ def test_shares_draw_the_uniform_reference_dashed_and_name_empty_segments():
 def test_attention_and_cam_axes_count_layers_from_one():
     for axes in (
         plots.attention_shares(shares(), {}, PARTS).axes[0],
-        FIGURES["cam_layers"]().axes[-1],
+        drawn("cam_layers").axes[-1],
     ):
         ticks = [label.get_text() for label in axes.get_xticklabels()]
         assert ticks[0] == "1"
@@ -464,14 +469,23 @@ def test_a_live_map_shows_its_overlay_and_box():
 
 
 def test_localisation_says_zero_where_no_sample_has_a_map():
-    axes = FIGURES["cam_layers"]().axes[-1]
+    axes = drawn("cam_layers").axes[-1]
     assert {(t.get_position()[0], t.get_text()) for t in axes.texts if t.get_text() == "zero"} == {
         (LAYERS - 1, "zero")
     }
 
 
+def test_localisation_without_boxes_says_so_and_not_zero():
+    table = cam_table(("pope",))
+    empty = table.assign(value=np.nan, low=np.nan, high=np.nan, n=0)
+    figure = plots.cam_layers(empty, [fake_maps(0)], TITLES[:1])
+    texts = [text.get_text() for text in figure.axes[-1].texts]
+    assert "no boxes in these tasks:\nnothing to measure" in texts
+    assert "zero" not in texts
+
+
 def test_sites_print_zero_for_zero_maps_only():
-    texts = [text.get_text() for text in FIGURES["cam_sites"]().axes[-1].texts]
+    texts = [text.get_text() for text in drawn("cam_sites").axes[-1].texts]
     assert texts.count("zero") == 4
     assert len(texts) == 5 * LAYERS
 
@@ -500,12 +514,12 @@ def test_a_cliff_at_the_untouched_model_reads_never():
 
 
 def test_chair_says_that_lower_is_better():
-    axes = FIGURES["truncation_curves"]().axes
+    axes = drawn("truncation_curves").axes
     assert ["lower is better" in a.get_title("right") for a in axes] == [False, False, False, True]
 
 
 def test_diagram_hatches_exactly_the_columns_that_nothing_reads():
-    figure = FIGURES["truncation_diagram"]()
+    figure = drawn("truncation_diagram")
     hatched = [p for p in figure.axes[2].patches if p.get_hatch()]
     assert [(p.get_x(), p.get_width()) for p in hatched] == [(19.5, 64)]
     assert not [p for p in figure.axes[1].patches if p.get_hatch()]
@@ -519,14 +533,14 @@ def test_diagram_refuses_a_layer_without_a_layer_before():
 
 
 def test_cards_show_answers_marks_and_missing_pictures():
-    text = words(FIGURES["no_picture_needed"]())
+    text = words(drawn("no_picture_needed"))
     assert text.count("A ✓") == 8
     assert text.count("B ✗") == 4
     assert text.count("no picture") == 1
 
 
 def test_table_prints_ours_and_the_published_figures():
-    text = words(FIGURES["generalisation"]())
+    text = words(drawn("generalisation"))
     assert "97.8 →" in text
     assert "s 13.80 →" in text
     assert "94.58" in text
@@ -549,7 +563,7 @@ def test_paper_table_is_complete():
 
 
 def test_explore_marks_its_layer_and_refuses_others():
-    figure = FIGURES["explore_view"]()
+    figure = drawn("explore_view")
     bars = figure.axes[2].patches
     strong = {round(bar.get_x() + bar.get_width() / 2) for bar in bars if bar.get_alpha() == 1.0}
     assert strong == {4}

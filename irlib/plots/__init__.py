@@ -8,6 +8,7 @@ from irlib.plots.averages import average, pool
 from irlib.plots.cam_gallery import cam_gallery
 from irlib.plots.cam_layers import cam_layers
 from irlib.plots.cam_sites import cam_sites
+from irlib.plots.cells import asked, caption
 from irlib.plots.explore import explore_view
 from irlib.plots.generalisation import generalisation, latex
 from irlib.plots.information_flow import information_flow
@@ -16,11 +17,13 @@ from irlib.plots.truncation_curves import truncation_curves
 from irlib.plots.truncation_diagram import truncation_diagram
 
 __all__ = [
+    "asked",
     "attention_shares",
     "average",
     "cam_gallery",
     "cam_layers",
     "cam_sites",
+    "caption",
     "explore_view",
     "generalisation",
     "information_flow",

@@ -75,8 +75,9 @@ def cam_layers(
 
 def localisation(axes: Axes, table: pd.DataFrame, measure: str, label: str) -> None:
     """Draw one line per task of `measure` by layer with its band, and its chance level dashed."""
-    layers, ends = sorted(table["layer"].unique()), {}
-    for colour, (task, rows) in zip(SERIES, table.groupby("task", sort=False), strict=False):
+    layers, tasks = sorted(table["layer"].unique()), list(dict.fromkeys(table["task"]))
+    for rank, (task, colour) in enumerate(zip(tasks, SERIES, strict=False)):
+        rows = table[table["task"] == task]
         rows = rows.sort_values("layer")
         picked, area = (rows[rows["measure"] == name] for name in (measure, "area"))
         axes.fill_between(
@@ -84,26 +85,23 @@ def localisation(axes: Axes, table: pd.DataFrame, measure: str, label: str) -> N
         )
         axes.plot(picked["layer"], picked["value"], "-o", color=colour, zorder=3)
         axes.plot(area["layer"], area["value"], "--", color=colour, lw=0.9)
-        seen = picked.dropna(subset="value")
-        if len(seen):
-            ends[task] = (seen["value"].iloc[0], colour)
+        if len(tasks) > 1:
+            axes.text(0.02 + 0.33 * rank, 0.99, task, color=ink(colour), transform=axes.transAxes,
+                      va="top", fontsize=7.5)  # fmt: skip
     nothing = table[table["measure"] == measure].groupby("layer")["n"].max() == 0
+    if nothing.all():
+        axes.text(0.5, 0.5, "no boxes in these tasks:\nnothing to measure", ha="center",
+                  va="center", transform=axes.transAxes, fontsize=7, color=GREY)  # fmt: skip
+        nothing[:] = False
     for layer in nothing[nothing].index:
         axes.text(layer, 0.02, "zero", ha="center", va="bottom", rotation=90, fontsize=6,
                   color=GREY, transform=axes.get_xaxis_transform())  # fmt: skip
     top = table.loc[table["measure"].isin([measure, "area"]), "high"].max()
-    axes.set(xlim=(min(layers) - 0.4, max(layers) + 0.4), ylim=(0, min(1.0, 1.3 * top) or 1))
+    room = 1.25 * np.nan_to_num(top, nan=0.8)  # above the lines, for the names of the tasks
+    axes.set(xlim=(min(layers) - 0.4, max(layers) + 0.4), ylim=(0, room))
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= min(1, room)])
     layer_axis(axes, layers)
     axes.set_title(label)
-    _name_lines(axes, ends)
-
-
-def _name_lines(axes: Axes, ends: dict[str, tuple[float, str]]) -> None:
-    if len(ends) < 2:
-        return
-    for rank, (name, (_, colour)) in enumerate(ends.items()):
-        axes.text(0.02 + 0.33 * rank, 0.99, name, color=ink(colour), transform=axes.transAxes,
-                  va="top", fontsize=7.5)  # fmt: skip
 
 
 def counts(table: pd.DataFrame) -> str:

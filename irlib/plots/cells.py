@@ -8,6 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from irlib.plots.style import GREY, LIGHT
+from irlib.scores import score
+
+
+def asked(sample) -> str:
+    """Return a sample's question on one line, with its options where it has some.
+
+    >>> from types import SimpleNamespace
+    >>> asked(SimpleNamespace(question="Which?", reference={"choices": ("fox", "owl")}))
+    'Which? A. fox B. owl'
+    """
+    options = zip("ABCDE", sample.reference.get("choices", ()), strict=False)
+    return " ".join([sample.question, *(f"{letter}. {text}" for letter, text in options)])
+
+
+def caption(sample, text: str) -> str:
+    """Return question, answer and whether it is right, as the title of a row of maps."""
+    right = score(sample, text)["score"] >= 0.5
+    return f"{asked(sample)}  →  {text} {'✓' if right else '✗'}"
 
 
 def draw_picture(axes: Axes, picture, boxes=()) -> None:
@@ -39,6 +57,6 @@ def _frame(axes: Axes, boxes) -> None:
     axes.set_yticks([])
     axes.spines[:].set(visible=True, color=LIGHT, linewidth=0.5)
     for x0, y0, x1, y1 in boxes:
-        outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec="white", lw=1.0)
-        outline.set_path_effects([patheffects.withStroke(linewidth=2.2, foreground="black")])
+        outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec="white", lw=0.7)
+        outline.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground="black")])
         axes.add_patch(outline)

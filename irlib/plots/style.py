@@ -184,7 +184,7 @@ def count(numbers: Iterable[int]) -> str:
 
 def wrap(text: str, width: int, *, lines: int = 3) -> str:
     """Return `text` broken into `lines` lines of `width` characters, cut with an ellipsis."""
-    text = " ".join(str(text).split())
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" …")) or "–"
 
 
