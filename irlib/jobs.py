@@ -106,7 +106,7 @@ def _bundled(model: str) -> bool:
 def _on_hub(parameters: Mapping[str, object]) -> tuple[str, ...]:
     """Return what these parameters fetch from the hub, as kind:repository."""
     model, source = str(parameters.get("model", "")), str(parameters.get("source", ""))
-    names = [f"model:{model}"] if model and not (_bundled(model) or Path(model).is_dir()) else []
+    names = [f"model:{model}"] if "/" in model and not Path(model).is_dir() else []
     if source.partition(":")[0] == "hub":
         names.append(f"dataset:{source.partition(':')[2] or TASKS['pope'].hub}")
     return tuple(names)

@@ -106,13 +106,15 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False)
     missing or older than the run. `fresh` ignores the store. Raises ConnectionError, before
     anything runs, where a job needs the hub and it cannot be reached.
     """
-    reach(sorted({name for job in jobs for name in job.hub}))
+    names = sorted({name for job in jobs for name in job.hub})
+    reach(names)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = workers or min(4, cores)
     threads = str(max(1, cores // workers))
     setting = {
         **os.environ,
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
+        **({} if names else {"HF_HUB_OFFLINE": "1"}),
         "IRLIB_FIGURES": str(store.figures(".").absolute()),
         "IRLIB_FRESH": "1" if fresh else os.environ.get("IRLIB_FRESH", ""),
         "IRLIB_RESULTS": str(store.results().absolute()),
