@@ -131,8 +131,8 @@ pipeline_tag: image-text-to-text
 {what}
 
 {parameters:,} parameters, {megabytes:.1f} MB: bfloat16 weights that run in float32. Plain
-`from_pretrained` loads it. Trained from scratch by `{command}` in {minutes:.0f} minutes on
-{hardware}, seed {seed}.
+`from_pretrained` loads it. Trained from scratch by `{command}` in {minutes} minutes on
+{hardware}, seed {recipe[seed]}.
 
 Scores of this folder on the bundled test rows, greedy, in percent: with the picture, with another
 row's picture, and with the picture hidden from decoder layer 0 on; `majority` is the best single
@@ -142,15 +142,29 @@ answer. Measured by `python -m data.generate.card {folder}`; exact figures in `s
 
 Floors set before training: {floors}
 
-{notes}
+{limits}
 """
+WHAT = """LLaVA's classes at toy size: a CLIP tower of 4 layers (96 by 96 pixels, 64 image tokens),
+a two-layer projector and a Llama decoder of 12 layers, all 128 wide. It knows the drawn pictures of
+`data/tasks` and a few invented facts, and nothing else; other words are spelled out."""
+LIMITS = """What shaped it: the tower was taught what stands in each patch and, in food chains, who
+eats whom; this stands in for CLIP's pretraining, and puts part of the reasoning into the tower. The
+decoder was taught presence, reading, locations, captions, lettered and open questions, and facts,
+with and without a picture. At which layer the picture stops to matter follows from this recipe and
+says nothing about large models."""
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [table.columns, ["---"] * table.shape[1], *table.astype(str).to_numpy()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
-    """Write scores.json and the model card; `story` is what cannot be measured: what the model is,
-    command, minutes, hardware, seed, notes."""
+    """Write scores.json and the model card; `story` is how it was made: command, minutes, hardware
+    and recipe."""
     parameters = sum(p.numel() for p in load(str(folder)).model.parameters())
     floors = verdicts(table)
+    story = {k: story[k] for k in ("command", "minutes", "hardware", "recipe")}
     told = {"scores": table.round(4).to_dict("records"), "floors": floors}
     told |= {"parameters": parameters, **story}
     (folder / "scores.json").write_text(json.dumps(told, indent=1) + "\n")
@@ -167,7 +181,9 @@ def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
         folder=f"data/minis/{folder.name}",
         parameters=parameters,
         megabytes=size / 1e6,
-        table=percent.to_markdown(index=False),
+        table=_markdown(percent),
+        what=WHAT,
+        limits=LIMITS,
         floors="missed: " + "; ".join(missed) + "." if missed else f"all {len(floors)} met.",
         **story,
     )
@@ -176,7 +192,7 @@ def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.generate.card", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a saved miniature with its story.json")
+    parser.add_argument("folder", type=Path, help="a saved miniature with its scores.json")
     parser.add_argument("--tasks", default="bundled", help="where the task folders are")
     given = parser.parse_args(arguments)
     vlm = load(str(given.folder))

@@ -4,6 +4,7 @@ Pixels are what the model's own image processor makes of a picture, before resca
 """
 
 import json
+import time
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -109,6 +110,7 @@ def render(folder: Path, n: int, *, seed: int = 0, workers: int = 2) -> None:
     """Draw `n` training pictures into `folder`, unless they are there already."""
     if (folder / "scenes.jsonl").exists():
         return
+    began = time.time()
     folder.mkdir(parents=True, exist_ok=True)
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (n, IMAGE, IMAGE, 3))
     marks = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.int8, (n, GRID, GRID, 3))
@@ -120,6 +122,7 @@ def render(folder: Path, n: int, *, seed: int = 0, workers: int = 2) -> None:
             lines += text
     pixels.flush(), marks.flush()
     (folder / "scenes.part").write_text("\n".join(lines) + "\n")
+    folder.with_suffix(".json").write_text(json.dumps({"seconds": time.time() - began}))
     (folder / "scenes.part").rename(folder / "scenes.jsonl")  # last: marks the pool complete
 
 

@@ -15,8 +15,9 @@ import argparse
 import json
 import math
 import os
+import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
 
@@ -27,7 +28,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from . import pack
+from irlib import load
+
+from . import card, pack
 from .mini import TOKENS, model, tokenizer
 from .muon import Muon
 from .pool import CHARACTERS, CLASSES, GRID, Pool, render
@@ -217,9 +220,11 @@ def _restore(path: Path, modules: dict[str, nn.Module], optims: list) -> None:
 def fit(name, modules: dict[str, nn.Module], optims, steps: int, loss_of, work: Path) -> None:
     """Run `steps` steps of `loss_of(step) -> loss, log`, resuming from and writing checkpoints."""
     rank, world = dist.get_rank(), dist.get_world_size()
-    path, first = work / f"{name}.safetensors", 0
+    path, note = work / f"{name}.safetensors", work / f"{name}.json"
+    first, spent = 0, 0.0
     if path.exists():
-        first = json.loads((work / f"{name}.json").read_text())["step"]
+        told = json.loads(note.read_text())
+        first, spent = told["step"], told["seconds"]
         _restore(path, modules, optims)
     base = [[g["lr"] for g in o.param_groups] for o in optims]
     params = [p for o in optims for g in o.param_groups for p in g["params"]]
@@ -255,8 +260,8 @@ def fit(name, modules: dict[str, nn.Module], optims, steps: int, loss_of, work: 
             part = work / f"{name}.part"
             save_file(_state(modules, optims), part)
             part.replace(path)
-            (work / f"{name}.json").write_text(json.dumps({"step": step + 1}))
             saved = time.time()
+            note.write_text(json.dumps({"step": step + 1, "seconds": spent + saved - began}))
     dist.barrier()
 
 
@@ -370,14 +375,27 @@ def train(recipe: Recipe, work: Path = WORK, *, ranks: int = 2):
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.generate.train", description=__doc__)
     parser.add_argument("--work", type=Path, default=WORK, help="checkpoints and pictures")
-    parser.add_argument("--out", type=Path, default=None, help="the finished model's folder")
+    parser.add_argument("--out", type=Path, default=card.MINIS / "mini-llava")
     parser.add_argument("--ranks", type=int, default=2, help="processes, one a core")
-    for name, default in (("seed", 0), ("tower_steps", None), ("steps", None)):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    for field in fields(Recipe):
+        if field.type in (int, float):
+            name = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(name, type=field.type, default=field.default)
     given = parser.parse_args(arguments)
-    chosen = {k: getattr(given, k) for k in ("seed", "tower_steps", "steps")}
-    recipe = Recipe(**{k: v for k, v in chosen.items() if v is not None})
-    train(recipe, given.work, ranks=given.ranks)
+    told = {f.name: getattr(given, f.name, f.default) for f in fields(Recipe)}
+    net = train(Recipe(**told), given.work, ranks=given.ranks)
+    seconds = sum(
+        json.loads((given.work / f"{stage}.json").read_text())["seconds"]
+        for stage in ("pool", "tower", "decoder")
+    )
+    story = {
+        "command": "python -m data.generate.train",
+        "minutes": round(seconds / 60),
+        "hardware": f"{given.ranks} processes of one thread ({platform.machine()} CPU)",
+        "recipe": told,
+    }
+    card.save(net, given.out)
+    card.write(given.out, card.measure(load(str(given.out))), story)
 
 
 if __name__ == "__main__":
