@@ -39,9 +39,9 @@ def about(rng: Random, scene: Scene, stage: str) -> list[q.Question]:
     if scene.chains:
         lettered = 0.0 if stage == "start" else 0.45
         asked += [q.eats(rng, scene, lettered=rng.random() < lettered) for _ in range(5)]
-        asked += [q.presence(rng, scene) for _ in range(3 if stage == "start" else 1)]
+        asked += [q.presence(rng, scene) for _ in range(4 if stage == "start" else 2)]
     else:
-        asked += [q.presence(rng, scene) for _ in range(6 if stage == "start" else 3)]
+        asked += [q.presence(rng, scene) for _ in range(6 if stage == "start" else 4)]
         asked += [q.reading(scene, board) for board in scene.signs]
     if stage != "start":
         asked += [q.location(rng, scene) for _ in range(1 if scene.chains else 2)]

@@ -47,11 +47,12 @@ class Recipe:
     pictures: int = 64_000
     tower_steps: int = 1000
     tower_batch: int = 48  # a rank
-    steps: int = 1200
-    start: float = 0.2  # share of the steps in the first stage
+    steps: int = 2000
+    start: float = 0.35  # share of the steps in the first stage
     batch: int = 16  # rows a rank
     texts: tuple[int, int] = (4, 2)  # rows without a picture, early and late
-    muon: float = 0.02
+    tower_muon: float = 0.02
+    muon: float = 0.015
     adam: float = 2e-3
     align: float = 0.3  # weight of the projector's alignment with the words' embeddings
 
@@ -178,14 +179,14 @@ class TowerHeads(nn.Module):
         return loss, accuracy
 
 
-def optimisers(modules: list[nn.Module], recipe: Recipe, tables: set[int]) -> list:
+def optimisers(modules: list[nn.Module], tables: set[int], *, muon: float, adam: float) -> list:
     """Return Muon for the matrices and AdamW for the rest; `tables` are ids of embeddings."""
     matrices, rest = [], []
     for p in (p for m in modules for p in m.parameters()):
         (matrices if p.ndim == 2 and id(p) not in tables else rest).append(p)
     return [
-        Muon(matrices, lr=recipe.muon, weight_decay=0.01),
-        torch.optim.AdamW(rest, lr=recipe.adam, betas=(0.9, 0.98), weight_decay=0.01),
+        Muon(matrices, lr=muon, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=adam, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
@@ -279,7 +280,7 @@ def train_tower(net, pool: Pool, recipe: Recipe, work: Path) -> None:
         return heads(features(net, normalised(pool.pixels[at])), labels)
 
     modules = {"tower": tower, "heads": heads}
-    optims = optimisers([tower, heads], recipe, tables)
+    optims = optimisers([tower, heads], tables, muon=recipe.tower_muon, adam=recipe.adam)
     fit("tower", modules, optims, recipe.tower_steps, loss_of, work)
 
 
@@ -337,7 +338,7 @@ def train_decoder(net, pool: Pool, kept: np.ndarray, recipe: Recipe, work: Path)
         return loss, log
 
     modules = {"projector": projector, "decoder": lm, "head": net.lm_head, "scale": scale}
-    optims = optimisers(list(modules.values()), recipe, tables)
+    optims = optimisers([*modules.values()], tables, muon=recipe.muon, adam=recipe.adam)
     fit("decoder", modules, optims, recipe.steps, loss_of, work)
 
 
