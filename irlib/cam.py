@@ -54,6 +54,11 @@ def llava_cam(
             "asked for LLaVA-CAM, found a sample without a picture; leave it out: there is nothing "
             "to map"
         )
+    if "pixel_values" not in inputs.batch:
+        raise ValueError(
+            "asked for LLaVA-CAM, found inputs without pixels; give those of vlm.prepare, not of "
+            "vlm.encode"
+        )
     if n < 1 or noise < 0:
         raise ValueError(
             f"asked for {n} copies with noise {noise}; give n of at least 1 and noise of at least 0"

@@ -120,7 +120,7 @@ def rows(
     >>> from irlib import load
     >>> vlm = load("mini-llava")
     >>> inputs = vlm.prepare(question="What is a cat?")
-    >>> with rows(vlm.decoder, torch.tensor([[len(inputs.tokens()) - 1]])) as weights:
+    >>> with rows(vlm.decoder, torch.tensor([[inputs.length - 1]])) as weights:
     ...     _ = vlm.forward(inputs)
     >>> round(weights[0].sum(-1).mean().item(), 4)
     1.0

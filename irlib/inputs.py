@@ -51,9 +51,9 @@ class Answer:
 class Inputs:
     """Prompts ready for the model, left-padded to one length; one row a sample.
 
-    `batch` holds the model's arguments (`input_ids [row, position]`, `attention_mask`,
-    `pixel_values`, ...), `spans` the segments, `grids` and `pictures` one entry a row (None without
-    a picture), `samples` where they come from.
+    `batch` holds the model's arguments (`input_ids [row, position]`, `attention_mask`, and what
+    belongs to the pictures, one entry a picture), `spans` the segments, `grids` and `pictures` one
+    entry a row (None without a picture), `samples` where they come from.
     """
 
     batch: dict[str, Tensor]
@@ -80,13 +80,14 @@ class Inputs:
         rows = list(rows)
         has_picture = [grid is not None for grid in self.grids]
         pictures = [sum(has_picture[:row]) for row in rows if has_picture[row]]
-        by_row = self.batch["input_ids"].shape
-        batch = {
-            key: tensor[rows if tensor.shape[:2] == by_row else pictures]
-            for key, tensor in self.batch.items()
-        }
+        by_row, batch = self.batch["input_ids"].shape, {}
+        for key, value in self.batch.items():
+            if isinstance(value, Tensor) and value.shape[:2] == by_row:
+                batch[key] = value[rows]
+            elif pictures:
+                batch[key] = _pick(value, pictures)
         return Inputs(
-            batch={key: tensor for key, tensor in batch.items() if len(tensor)},
+            batch=batch,
             spans=Spans(**{key: mask[rows] for key, mask in vars(self.spans).items()}),
             grids=tuple(self.grids[row] for row in rows),
             pictures=tuple(self.pictures[row] for row in rows),
@@ -108,14 +109,22 @@ class Inputs:
         real = torch.arange(ids.shape[1]) < lengths[:, None]
         added = {"input_ids": ids, "attention_mask": real}
         by_row, batch = self.batch["input_ids"].shape, dict(self.batch)
-        for key, tensor in self.batch.items():
-            if tensor.shape == by_row:  # per position; extra token types are 0 in an answer
-                batch[key] = torch.cat([tensor, added.get(key, ids * 0).to(tensor)], 1)
+        for key, value in self.batch.items():  # extra token types are 0 in an answer
+            if isinstance(value, Tensor) and value.shape == by_row:
+                batch[key] = torch.cat([value, added.get(key, ids * 0).to(value)], 1)
         masks = {
             key: torch.cat([mask, (real if key == "answer" else real & False).to(mask)], 1)
             for key, mask in vars(self.spans).items()
         }
         return replace(self, batch=batch, spans=Spans(**masks))
+
+
+def _pick(value, pictures):
+    """These entries of pixels, or of the vision tower's output as `VLM.encode` has it."""
+    if isinstance(value, Tensor):
+        return value[pictures]
+    features = [value["image"].pooler_output[picture] for picture in pictures]
+    return {"image": type(value["image"])(pooler_output=features)}
 
 
 def _only(items, what):

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -14,8 +13,8 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from irlib import grids, prompts, store
-from irlib.inputs import Answer, Inputs
+from irlib import grids, store
+from irlib.vlm import VLM
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -49,103 +48,6 @@ class Family:
 FAMILIES = {  # by the model_type of config.json
     "llava": Family("LLaVA-1.5", grid=grids.llava_grid, system=VICUNA),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class VLM:
-    """A vision-language model as the instruments see it: a plain record, made by `load`."""
-
-    name: str
-    model: nn.Module
-    processor: object
-    family: Family
-
-    @property
-    def decoder(self) -> nn.Module:
-        """The language model."""
-        return self.model.get_decoder()
-
-    @property
-    def n_layers(self) -> int:
-        """Number of decoder layers; also the truncation layer that stands for the whole model."""
-        return len(self.decoder.layers)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of its weights."""
-        return self.model.dtype
-
-    @property
-    def image_token_id(self) -> int:
-        """The token id that stands for one image feature in `input_ids`."""
-        return self.model.config.image_token_id
-
-    def site(self, name: str) -> dict[int, nn.Module]:
-        """`{layer: module}` for a site of figure 7; raises `ValueError` for an unknown one."""
-        if name not in self.family.sites:
-            raise ValueError(
-                f"asked for the site {name!r}, found no such site in {self.family.title}; "
-                f"use one of {list(self.family.sites)}"
-            )
-        layers = self.decoder.layers
-        return {i: layer.get_submodule(self.family.sites[name]) for i, layer in enumerate(layers)}
-
-    def prepare(self, sample=None, *, image=None, question: str | None = None) -> Inputs:
-        """The `Inputs` of a sample, of a list of samples, or of any picture and question.
-
-        >>> from irlib import load
-        >>> load("mini-llava").prepare(question="What is a cat?").spans.image.any().item()
-        False
-        """
-        return prompts.prepare(self, sample, image=image, question=question)
-
-    def forward(self, inputs: Inputs, **kwargs) -> Tensor:
-        """Logits `[row, position, token]` of one forward; `logits_to_keep=k` gives the last k.
-
-        Raises `ValueError` where pixels or logits are not finite numbers.
-        """
-        _check_finite("pixels", inputs.batch.get("pixel_values"))
-        logits = self.model(**inputs.batch, use_cache=False, **kwargs).logits
-        _check_finite("logits", logits)
-        return logits
-
-    @torch.no_grad()
-    def answer(self, inputs: Inputs, *, max_new_tokens: int | None = None) -> Answer:
-        """The greedy `Answer` of each row, at most `max_new_tokens` long (the sample's, if None).
-
-        Raises `ValueError` where pixels or logits are not finite numbers.
-
-        >>> from irlib import load
-        >>> vlm = load("mini-llava")
-        >>> len(vlm.answer(vlm.prepare(question="What is a cat?"), max_new_tokens=2).texts)
-        1
-        """
-        _check_finite("pixels", inputs.batch.get("pixel_values"))
-        limits = [max_new_tokens or sample.max_new_tokens for sample in inputs.samples]
-        made = self.model.generate(
-            **inputs.batch,
-            max_new_tokens=max(limits),
-            suppress_tokens=[self.image_token_id],
-            logits_processor=[_finite_scores],
-        )[:, inputs.length :].cpu()
-        tokenizer = self.processor.tokenizer
-        special, end = torch.tensor(tokenizer.all_special_ids), self._end_ids()
-        ids = []
-        for row, limit in zip(made, limits, strict=True):
-            stop = torch.isin(row, end).nonzero()[:1].flatten().tolist() or [len(row)]
-            row = row[: min(limit, *stop)]
-            ids.append(row[~torch.isin(row, special)])
-        texts = [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
-        return Answer(tuple(ids), tuple(texts))
-
-    def _end_ids(self):
-        end = self.model.generation_config.eos_token_id
-        return torch.tensor(end if isinstance(end, list) else [end])
 
 
 def load(
@@ -194,7 +96,7 @@ def load(
     model.generation_config = GenerationConfig(do_sample=False, **ends)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval().requires_grad_(False)
-    return VLM(path.name if path.is_dir() else name, model, processor, family)
+    return VLM(path.resolve().name if path.is_dir() else name, model, processor, family)
 
 
 def _minis():
@@ -217,17 +119,3 @@ def _family(name, config, _):
             "add image_token_id, the id that stands for one image feature in the prompt"
         )
     return FAMILIES[kind]
-
-
-def _check_finite(what, values):
-    if values is not None and not values.isfinite().all():
-        raise ValueError(
-            f"asked the model for an answer, found {what} that are not finite numbers; check the "
-            "picture and the weights, and try dtype=float32 where the model runs in float16"
-        )
-
-
-def _finite_scores(ids, scores):
-    """A logits processor that changes nothing; suppressed tokens are -inf, a NaN is a fault."""
-    _check_finite("logits", scores.nan_to_num(neginf=0.0, posinf=torch.inf, nan=torch.nan))
-    return scores

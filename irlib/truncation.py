@@ -116,7 +116,7 @@ def sweep(
     table = []
     quiet = True if not progress or os.environ.get("TQDM_DISABLE") else None
     for first in tqdm(range(0, len(samples), batch_size), desc="sweep", disable=quiet):
-        inputs = vlm.prepare(list(samples[first : first + batch_size]))
+        inputs = vlm.encode(vlm.prepare(list(samples[first : first + batch_size])))
         index = [(row, layer) for row in range(len(inputs)) for layer in layers]
         wide = inputs.take([row for row, _ in index])
         start = [layer for _, layer in index]
@@ -210,8 +210,6 @@ def _mask(index, states, kwargs, hidden) -> Tensor:
     hide = wide[:, None, None, columns] & ~wide[:, None, queries, None]
     if mask is None:
         mask = (columns <= queries[:, None])[None, None]
-    return mask & ~hide if mask.dtype == torch.bool else mask.masked_fill(hide, _lowest(mask))
-
-
-def _lowest(mask):
-    return torch.finfo(mask.dtype).min
+    if mask.dtype == torch.bool:
+        return mask & ~hide
+    return mask.masked_fill(hide, torch.finfo(mask.dtype).min)

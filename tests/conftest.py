@@ -178,7 +178,7 @@ def noise_picture(width: int, height: int, *, seed: int) -> Image.Image:
 def make_sample(image, question: str = "What is in the picture?", key: str = "a") -> Sample:
     """A sample of POPE's kind; its box is the upper left part of a 60 x 40 picture."""
     return Sample(
-        task="pope", key=key, question=question, prompt=question + " yes or no.", image=image,
-        reference={"label": "yes"}, boxes=(Box(label="cat", x0=0, y0=0, x1=30, y1=20),), kind="random",
-        max_new_tokens=4,
+        task="pope", key=key, kind="random", question=question, prompt=question + " yes or no.",
+        image=image, boxes=(Box(label="cat", x0=0, y0=0, x1=30, y1=20),), max_new_tokens=4,
+        reference={"label": "yes"},
     )  # fmt: skip

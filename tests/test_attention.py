@@ -128,7 +128,8 @@ def test_attention_map_equals_eager_maps(tiny_llava, asked):
     assert np.allclose(maps.weights, eager, atol=3e-6)
     assert maps.layers == (3, 1)
     assert maps.segments.count("image") == 16 == maps.tokens.count("<image>")
-    assert maps.segments[-1] == "answer" and len(maps.segments) == len(maps.tokens)
+    assert maps.segments[-1] == "answer"
+    assert len(maps.segments) == len(maps.tokens)
 
 
 def test_attention_map_inside_truncate_has_empty_image_columns(tiny_llava, asked):

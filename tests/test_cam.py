@@ -67,7 +67,8 @@ def test_one_backward_equals_a_backward_for_each_layer(tiny_llava, asked, site):
             lambda: read_at(tiny_llava, inputs, answer, *answer_rows(inputs, answer)),
         )  # fmt: skip
         assert np.allclose(maps.heat[layer], naive(features, slope), **CLOSE)
-    assert maps.heat.shape == (4, 4, 4) and maps.heat.dtype == np.float32
+    assert maps.heat.shape == (4, 4, 4)
+    assert maps.heat.dtype == np.float32
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -155,7 +156,8 @@ def test_authors_target_gives_image_rows_after_its_last_row_no_gradient(tiny_lla
     ids = tiny_llava.answer(inputs).ids[0][:3]
     answer = Answer((ids,), ("",))
     p, image = inputs.length - 15, inputs.spans.image[0].nonzero().flatten()
-    assert image[0] <= p and p + 2 < image[-1]  # the rows do fall on the image
+    assert image[0] <= p
+    assert p + 2 < image[-1]
     for layer in range(4):
         _, slope = separate(
             tiny_llava, inputs, answer, "post_attention", layer,
@@ -203,11 +205,11 @@ def test_word_target_reads_its_own_tokens_alone(tiny_llava, asked):
     at = [t for t in range(len(ids)) if decode(ids[: t + 1]).strip() == "yes no Describe"]
     assert len(at) == 1  # one token, the last of the word
     word = [t for t in range(len(ids)) if "yes no" in decode(ids[:t]) and t <= at[0]]
-    base = inputs.length - 1
+    rows, said = [inputs.length - 1 + t for t in word], [ids[t] for t in word]
     maps = llava_cam(tiny_llava, inputs, answer, target="Describe")
     features, slope = separate(
         tiny_llava, inputs, answer, "post_attention", 1,
-        lambda: read_at(tiny_llava, inputs, answer, [base + t for t in word], [ids[t] for t in word]),
+        lambda: read_at(tiny_llava, inputs, answer, rows, said),
     )  # fmt: skip
     assert np.allclose(maps.heat[1], naive(features, slope), **CLOSE)
     whole = llava_cam(tiny_llava, inputs, answer, target="yes no Describe it")
@@ -294,6 +296,11 @@ def test_sample_without_picture_is_refused(tiny_llava, text_sample):
     inputs = tiny_llava.prepare(text_sample)
     with pytest.raises(ValueError, match=r"asked for LLaVA-CAM, found a sample without a picture"):
         llava_cam(tiny_llava, inputs, tiny_llava.answer(inputs))
+
+
+def test_encoded_inputs_are_refused(tiny_llava, asked):
+    with pytest.raises(ValueError, match=r"found inputs without pixels; give those of vlm.prepare"):
+        llava_cam(tiny_llava, tiny_llava.encode(asked[0]), asked[1])
 
 
 def test_unknown_site_is_refused(tiny_llava, asked):

@@ -43,7 +43,8 @@ def test_better_than_the_baseline_is_within():
 
 def test_baselines_own_layer_when_no_other_qualifies():
     cliff = cliff_layer(make_table(by_rate([0.2, 0.3, 0.8])))
-    assert cliff.layer == 2 and cliff.at_cliff == cliff.baseline
+    assert cliff.layer == 2
+    assert cliff.at_cliff == cliff.baseline
 
 
 def test_lower_is_better_for_hallucination():

@@ -95,9 +95,11 @@ def test_boxes_are_where_the_processor_takes_its_patches_from(tiny_llava, size):
 
 def test_centre_crop_leaves_the_sides_out(tiny_llava):
     wide = tiny_llava.prepare(make_sample(noise_picture(60, 40, seed=0))).grid
-    assert wide.boxes.min(0).tolist()[:2] == [10, 0] and wide.boxes.max(0).tolist()[2:] == [50, 40]
+    assert wide.boxes.min(0).tolist()[:2] == [10, 0]
+    assert wide.boxes.max(0).tolist()[2:] == [50, 40]
     high = tiny_llava.prepare(make_sample(noise_picture(40, 80, seed=0))).grid
-    assert high.boxes.min(0).tolist()[:2] == [0, 20] and high.boxes.max(0).tolist()[2:] == [40, 60]
+    assert high.boxes.min(0).tolist()[:2] == [0, 20]
+    assert high.boxes.max(0).tolist()[2:] == [40, 60]
 
 
 def test_crop_larger_than_the_picture_reaches_beyond_it():
@@ -124,7 +126,8 @@ def test_spread_gives_a_value_to_each_pixel_and_none_off_the_grid():
     grid = crop_grid((80, 40), shape=(2, 2), resize={"shortest_edge": 40}, crop=(40, 40))
     drawn = grid.spread(np.ones((2, 2)))
     assert drawn.shape == (40, 80)
-    assert (drawn[:, 20:60] == 1).all() and (drawn[:, :20] == 0).all()
+    assert (drawn[:, 20:60] == 1).all()
+    assert (drawn[:, :20] == 0).all()
 
 
 def test_missing_picture_is_named(tmp_path):

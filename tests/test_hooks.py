@@ -60,9 +60,11 @@ def test_no_hook_is_left_after_an_exception_or_interrupt(net, error):
 
 
 def test_no_hook_is_left_when_a_target_is_no_module(net):
-    with pytest.raises(TypeError, match=r"asked to hook.*found a str.*give"):
-        with trace({0: net[0], 1: "1"}):
-            pass
+    with (
+        pytest.raises(TypeError, match=r"asked to hook.*found a str.*give"),
+        trace({0: net[0], 1: "1"}),
+    ):
+        pass
     assert hooks_on(net) == 0
 
 
@@ -75,9 +77,11 @@ def test_inner_block_leaves_the_outer_hooks_in_place(net):
 
 
 def test_module_that_did_not_run_is_refused(net):
-    with pytest.raises(RuntimeError, match=r"\['second'\].*did not run"):
-        with trace({"first": net[0], "second": net[1]}):
-            net[0](torch.ones(1, 2))
+    with (
+        pytest.raises(RuntimeError, match=r"\['second'\].*did not run"),
+        trace({"first": net[0], "second": net[1]}),
+    ):
+        net[0](torch.ones(1, 2))
 
 
 def test_module_that_ran_twice_is_refused(net):
@@ -87,9 +91,11 @@ def test_module_that_ran_twice_is_refused(net):
 
 
 def test_unknown_place_to_edit_is_refused(net):
-    with pytest.raises(ValueError, match=r"asked to edit at 'weights'"):
-        with edit({0: net}, lambda key, output: output, at="weights"):
-            pass
+    with (
+        pytest.raises(ValueError, match=r"asked to edit at 'weights'"),
+        edit({0: net}, lambda key, output: output, at="weights"),
+    ):
+        pass
 
 
 def test_rows_equal_the_maps_of_eager_attention(tiny_llava, sample):
@@ -163,6 +169,8 @@ def test_rows_can_be_nested(tiny_llava, sample):
 
 
 def test_rows_refuse_a_decoder_that_did_not_run(tiny_llava):
-    with pytest.raises(RuntimeError, match=r"did not run"):
-        with rows(tiny_llava.decoder, torch.zeros(1, 1).long()):
-            pass
+    with (
+        pytest.raises(RuntimeError, match=r"did not run"),
+        rows(tiny_llava.decoder, torch.zeros(1, 1).long()),
+    ):
+        pass

@@ -10,7 +10,7 @@ import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
     "compare hooks protocols provenance reader scores store tasks verdict plots",
-    "grids inputs maps models prompts",
+    "grids inputs maps models prompts vlm",
     "attention cam cliff truncation",
     "cli copies jobs reproduce widgets",
 )

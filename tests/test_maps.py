@@ -69,7 +69,9 @@ def test_overlay_colours_the_hot_cell_and_leaves_what_was_not_seen():
     maps = make_maps([[[0, 0], [0, 1]]])
     shown = maps.overlay(0).astype(int)
     assert shown.shape == (40, 80, 3)
-    assert (shown[:, :20] == (10, 20, 30)).all() and (shown[:, 60:] == (10, 20, 30)).all()
+    assert (shown[:, :20] == (10, 20, 30)).all()
+    assert (shown[:, 60:] == (10, 20, 30)).all()
     change = np.abs(shown - (10, 20, 30)).sum(-1)
     y, x = np.unravel_index(change.argmax(), change.shape)
-    assert 20 <= y < 40 and 40 <= x < 60
+    assert 20 <= y < 40
+    assert 40 <= x < 60

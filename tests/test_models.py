@@ -10,6 +10,7 @@ from transformers import AutoModelForImageTextToText, LlamaConfig
 
 from irlib.attention import attention_flow
 from irlib.cam import llava_cam
+from irlib.hooks import edit
 from irlib.inputs import Answer
 from irlib.models import FAMILIES, SITES, load
 from irlib.truncation import sweep, truncate
@@ -33,7 +34,8 @@ def copied(source, target, file, change):
 def test_local_folder_loads_as_a_plain_record(tiny_llava, tiny_folder):
     assert (tiny_llava.name, tiny_llava.n_layers) == ("tiny-llava", 4)
     assert tiny_llava.family is FAMILIES["llava"]
-    assert tiny_llava.dtype == torch.float32 and tiny_llava.device.type == "cpu"
+    assert tiny_llava.dtype == torch.float32
+    assert tiny_llava.device.type == "cpu"
     assert not tiny_llava.model.training
     plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
     weights = dict(tiny_llava.model.named_parameters())
@@ -130,6 +132,28 @@ def test_forward_of_a_padded_batch_equals_single_runs(tiny_llava, samples):
         assert torch.allclose(together[row, -one.length :], alone, atol=2e-5)
 
 
+def test_encoded_pictures_give_the_same_logits_and_answers(tiny_llava, samples, text_sample):
+    inputs = tiny_llava.prepare([samples[0], text_sample, samples[1]])
+    encoded = tiny_llava.encode(inputs)
+    assert torch.equal(tiny_llava.forward(encoded), tiny_llava.forward(inputs))
+    answer = tiny_llava.answer(encoded)
+    assert answer.texts == tiny_llava.answer(inputs).texts
+    whole = encoded.followed_by(answer).take([2, 1, 2])
+    plain = inputs.followed_by(answer).take([2, 1, 2])
+    assert torch.equal(tiny_llava.forward(whole), tiny_llava.forward(plain))
+    assert list(encoded.take([1]).batch) == ["input_ids", "attention_mask"]
+
+
+def test_encoded_pictures_run_no_vision_tower(tiny_llava, sample):
+    encoded = tiny_llava.encode(tiny_llava.prepare(sample)).take([0, 0])
+
+    def refuse(key, output):
+        raise AssertionError
+
+    with edit({0: tiny_llava.model.model.vision_tower}, refuse):
+        tiny_llava.answer(encoded)
+
+
 def test_answer_ends_before_the_end_token_and_holds_no_special_ones(tiny_llava, sample):
     """The end token and the image token are made the likeliest of all."""
     tokenizer = tiny_llava.processor.tokenizer
@@ -176,6 +200,7 @@ def test_nan_in_the_pixels_is_refused(tiny_llava, sample):
         lambda: tiny_llava.answer(inputs),
         lambda: attention_flow(tiny_llava, inputs, answer),
         lambda: llava_cam(tiny_llava, inputs, answer),
+        lambda: tiny_llava.encode(inputs),
     ):
         with pytest.raises(ValueError, match=r"found pixels that are not finite numbers; check"):
             run()
@@ -206,7 +231,8 @@ def test_a_real_photograph_goes_the_whole_way(tiny_llava, photograph):
     assert shown.shape == (*Image.open(photograph).size[::-1], 3)
     assert (shown != np.asarray(maps.picture)).any()
     top = int(inputs.grid.boxes[0, 1])  # the crop leaves a strip above and below
-    assert top > 0 and (shown[:top] == np.asarray(maps.picture)[:top]).all()
+    assert top > 0
+    assert (shown[:top] == np.asarray(maps.picture)[:top]).all()
     with truncate(tiny_llava, inputs, layer=0):
         hidden = tiny_llava.answer(inputs, max_new_tokens=4)
     assert hidden.text != answer.text

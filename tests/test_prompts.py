@@ -28,14 +28,16 @@ def test_segments_are_read_from_the_ids(tiny_llava, sample):
     assert text_of(tiny_llava, inputs, inputs.spans.user) == f"\n{sample.prompt} ASSISTANT:"
     image = inputs.batch["input_ids"] == tiny_llava.image_token_id
     assert torch.equal(inputs.spans.image, image)
-    assert not inputs.spans.between.any() and not inputs.spans.answer.any()
+    assert not inputs.spans.between.any()
+    assert not inputs.spans.answer.any()
 
 
 def test_segments_and_padding_divide_every_row(tiny_llava, samples, text_sample):
     inputs = tiny_llava.prepare([*samples, text_sample])
     held = torch.stack([getattr(inputs.spans, name) for name in SEGMENTS]).sum(0)
     assert torch.equal(held, inputs.batch["attention_mask"])
-    assert (held[:, -1] == 1).all() and (held[:, 0] == 0).any()  # padded on the left
+    assert (held[:, -1] == 1).all()
+    assert (held[:, 0] == 0).any()
 
 
 def test_positions_among_the_image_tokens_are_between(tiny_llava, sample):
@@ -54,7 +56,8 @@ def test_positions_among_the_image_tokens_are_between(tiny_llava, sample):
 def test_sample_without_picture_has_no_image_and_begins_with_the_question(tiny_llava, text_sample):
     inputs = tiny_llava.prepare(text_sample)
     assert not inputs.spans.image.any()
-    assert inputs.grid is None and "pixel_values" not in inputs.batch
+    assert inputs.grid is None
+    assert "pixel_values" not in inputs.batch
     assert text_of(tiny_llava, inputs, inputs.spans.system).strip() == f"<s>{VICUNA} USER:"
     user = text_of(tiny_llava, inputs, inputs.spans.user).strip()
     assert user == f"{text_sample.prompt} ASSISTANT:"

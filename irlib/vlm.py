@@ -1,0 +1,138 @@
+"""`VLM`, a vision-language model as the instruments see it: to prepare, run and ask."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from irlib import prompts
+from irlib.inputs import Answer, Inputs
+
+
+@dataclass(frozen=True, eq=False)
+class VLM:
+    """A vision-language model as the instruments see it: a plain record, made by `load`."""
+
+    name: str
+    model: nn.Module
+    processor: object
+    family: object
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model."""
+        return self.model.get_decoder()
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers; also the truncation layer that stands for the whole model."""
+        return len(self.decoder.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its weights."""
+        return self.model.dtype
+
+    @property
+    def image_token_id(self) -> int:
+        """The token id that stands for one image feature in `input_ids`."""
+        return self.model.config.image_token_id
+
+    def site(self, name: str) -> dict[int, nn.Module]:
+        """`{layer: module}` for a site of figure 7; raises `ValueError` for an unknown one."""
+        if name not in self.family.sites:
+            raise ValueError(
+                f"asked for the site {name!r}, found no such site in {self.family.title}; "
+                f"use one of {list(self.family.sites)}"
+            )
+        layers = self.decoder.layers
+        return {i: layer.get_submodule(self.family.sites[name]) for i, layer in enumerate(layers)}
+
+    def prepare(self, sample=None, *, image=None, question: str | None = None) -> Inputs:
+        """The `Inputs` of a sample, of a list of samples, or of any picture and question.
+
+        >>> from irlib import load
+        >>> load("mini-llava").prepare(question="What is a cat?").spans.image.any().item()
+        False
+        """
+        return prompts.prepare(self, sample, image=image, question=question)
+
+    @torch.no_grad()
+    def encode(self, inputs: Inputs) -> Inputs:
+        """The same inputs with their pictures through the vision tower already.
+
+        Rows taken from them several times then cost one pass of it; the logits are the same.
+
+        >>> from irlib import load
+        >>> vlm = load("mini-llava")
+        >>> list(vlm.encode(vlm.prepare(question="What is a cat?")).batch)
+        ['input_ids', 'attention_mask']
+        """
+        _check_finite("pixels", inputs.batch.get("pixel_values"))
+        batch = dict(inputs.batch)
+        if (pixels := batch.pop("pixel_values", None)) is not None:
+            features = self.model.get_image_features(pixels, return_dict=True)
+            batch["mm_encoder_outputs"] = {"image": features}
+        return replace(inputs, batch=batch)
+
+    def forward(self, inputs: Inputs, **kwargs) -> Tensor:
+        """Logits `[row, position, token]` of one forward; `logits_to_keep=k` gives the last k.
+
+        Raises `ValueError` where pixels or logits are not finite numbers.
+        """
+        _check_finite("pixels", inputs.batch.get("pixel_values"))
+        logits = self.model(**inputs.batch, use_cache=False, **kwargs).logits
+        _check_finite("logits", logits)
+        return logits
+
+    @torch.no_grad()
+    def answer(self, inputs: Inputs, *, max_new_tokens: int | None = None) -> Answer:
+        """The greedy `Answer` of each row, at most `max_new_tokens` long (the sample's, if None).
+
+        Raises `ValueError` where pixels or logits are not finite numbers.
+
+        >>> from irlib import load
+        >>> vlm = load("mini-llava")
+        >>> len(vlm.answer(vlm.prepare(question="What is a cat?"), max_new_tokens=2).texts)
+        1
+        """
+        _check_finite("pixels", inputs.batch.get("pixel_values"))
+        limits = [max_new_tokens or sample.max_new_tokens for sample in inputs.samples]
+        made = self.model.generate(
+            **inputs.batch,
+            max_new_tokens=max(limits),
+            suppress_tokens=[self.image_token_id],
+            logits_processor=[_finite_scores],
+        )[:, inputs.length :].cpu()
+        tokenizer = self.processor.tokenizer
+        special, end = torch.tensor(tokenizer.all_special_ids), self._end_ids()
+        ids = []
+        for row, limit in zip(made, limits, strict=True):
+            stop = torch.isin(row, end).nonzero()[:1].flatten().tolist() or [len(row)]
+            row = row[: min(limit, *stop)]
+            ids.append(row[~torch.isin(row, special)])
+        texts = [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
+        return Answer(tuple(ids), tuple(texts))
+
+    def _end_ids(self):
+        end = self.model.generation_config.eos_token_id
+        return torch.tensor(end if isinstance(end, list) else [end])
+
+
+def _check_finite(what, values):
+    if values is not None and not values.isfinite().all():
+        raise ValueError(
+            f"asked the model for an answer, found {what} that are not finite numbers; check the "
+            "picture and the weights, and try dtype=float32 where the model runs in float16"
+        )
+
+
+def _finite_scores(ids, scores):
+    """A logits processor that changes nothing; suppressed tokens are -inf, a NaN is a fault."""
+    _check_finite("logits", scores.nan_to_num(neginf=0.0, posinf=torch.inf, nan=torch.nan))
+    return scores
