@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
 from irlib import store
 
@@ -63,6 +64,15 @@ def refresh(notebook: Path, copy: Path) -> None:
     """Put an executed copy, cleaned, in the place of the notebook it was made from."""
     text = nbformat.writes(clean(nbformat.read(copy, as_version=4)))
     store.write(notebook, text.encode())
+
+
+def summarise(folder: Path, rows: Sequence[dict]) -> None:
+    """Keep how each notebook went in the folder's summary.csv; rows of other notebooks stay."""
+    table, path = pd.DataFrame(rows).assign(commit=commit()), folder / "summary.csv"
+    if path.is_file():
+        before = pd.read_csv(path)
+        table = pd.concat([before[~before["stem"].isin(table["stem"])], table])
+    store.write(path, table.sort_values("stem").to_csv(index=False).encode())
 
 
 def commit() -> str:

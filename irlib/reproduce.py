@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 from tqdm.auto import tqdm
 
 from irlib import copies, store
@@ -133,7 +132,19 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     ordered = [outcomes[job.stem] for job in jobs]
-    _summarise(jobs, ordered, workers=workers, threads=int(threads))
+    told = [
+        {
+            "stem": outcome.stem,
+            "minutes": round(outcome.minutes, 2),
+            "outcome": "failed" if outcome.failure else "done",
+            "workers": workers,
+            "threads": int(threads),
+        }
+        for outcome in ordered
+    ]
+    for folder in sorted({job.copy.parent for job in jobs}):
+        stems = [job.stem for job in jobs if job.copy.parent == folder]
+        copies.summarise(folder, [row for row in told if row["stem"] in stems])
     return ordered
 
 
@@ -202,27 +213,6 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         return path.stat().st_mtime_ns, path.stat().st_ino
     except FileNotFoundError:
         return None
-
-
-def _summarise(jobs, outcomes: Sequence[Outcome], *, workers: int, threads: int) -> None:
-    """Keep minutes and outcome of every notebook beside the copies; other rows stay."""
-    for folder in sorted({job.copy.parent for job in jobs}):
-        here = [o for job, o in zip(jobs, outcomes, strict=True) if job.copy.parent == folder]
-        table = pd.DataFrame(
-            {
-                "stem": [o.stem for o in here],
-                "minutes": [round(o.minutes, 2) for o in here],
-                "outcome": ["failed" if o.failure else "done" for o in here],
-                "workers": workers,
-                "threads": threads,
-                "commit": copies.commit(),
-            }
-        )
-        path = folder / "summary.csv"
-        if path.is_file():
-            before = pd.read_csv(path)
-            table = pd.concat([before[~before["stem"].isin(table["stem"])], table])
-        store.write(path, table.sort_values("stem").to_csv(index=False).encode())
 
 
 if __name__ == "__main__":

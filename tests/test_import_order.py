@@ -19,7 +19,7 @@ DOORS = {
     "papermill": {"reproduce"},
     "ipywidgets": {"widgets"},
     "matplotlib": {"plots", "store", "maps", "widgets"},
-    "transformers": {"hooks", "models", "prompts"},
+    "transformers": {"hooks", "models", "prompts", "vlm"},
     "datasets": {"reader"},
 }
 TORCHLESS = ORDER[0].replace("hooks ", "").split()
