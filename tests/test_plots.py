@@ -51,7 +51,7 @@ def attention(hidden=False):
     size = len(PARTS)
     weights = np.tril(rng().gamma(0.3, size=(size, size)))
     if hidden:
-        weights[:, 20:84] *= np.eye(size)[:, 20:84]
+        weights[84:, 20:84] = 0
     weights += np.diag(1e-6 + np.zeros(size))
     return weights / weights.sum(axis=1, keepdims=True)
 
@@ -139,6 +139,7 @@ def ours():
         ("mini-llava", "POPE Acc", "POPE Acc", 0.978, 0.975, 4, 3, 6, 12, 500),
         ("mini-llava", "POPE F1", "POPE F1", 0.978, 0.975, 4, 3, 6, 12, 500),
         ("mini-llava", "SQA Acc", "SQA IMG Acc", 0.93, 0.94, 6, 5, 6, 12, 500),
+        ("mini-llava", "SQA all", "SQA Acc", 0.951, 0.952, 6, 5, 6, 12, 550),
         ("mini-llava", "TextVQA Acc", "TextVQA Acc", 0.9, 0.9, 12, 12, 12, 12, 500),
         ("mini-llava", "CHAIR", "CHAIRi", 0.02, 0.03, 6, 5, 8, 12, 500),
     ]
@@ -490,6 +491,15 @@ def test_sites_print_zero_for_zero_maps_only():
     assert len(texts) == 5 * LAYERS
 
 
+def test_sites_without_boxes_keep_zero_apart_from_nothing_measured():
+    table = site_table()
+    table.loc[table["measure"] == "lift", "value"] = np.nan
+    figure = plots.cam_sites(table, {"input_norm": fake_maps(zero=())}, TITLES[0])
+    texts = [text.get_text() for text in figure.axes[-1].texts]
+    assert texts.count("zero") == 4
+    assert texts.count("–") == 5 * LAYERS - 4
+
+
 def test_curves_draw_never_apart_with_the_baseline_and_the_cliff():
     table, cliffs = curves()
     axes = plots.truncation_curves(table, cliffs, n_layers=LAYERS).axes[1]
@@ -521,7 +531,8 @@ def test_chair_says_that_lower_is_better():
 def test_diagram_hatches_exactly_the_columns_that_nothing_reads():
     figure = drawn("truncation_diagram")
     hatched = [p for p in figure.axes[2].patches if p.get_hatch()]
-    assert [(p.get_x(), p.get_width()) for p in hatched] == [(19.5, 64)]
+    places = {(p.get_x(), p.get_width(), p.get_y(), p.get_height()) for p in hatched}
+    assert places == {(19.5, 64, 83.5, 10), (19.5, 64, 93.5, 3)}  # before user, before answer
     assert not [p for p in figure.axes[1].patches if p.get_hatch()]
     open_again = plots.truncation_diagram(shares(), attention(), attention(), PARTS, layer=8)
     assert not [p for p in open_again.axes[2].patches if p.get_hatch()]
@@ -544,8 +555,9 @@ def test_table_prints_ours_and_the_published_figures():
     assert "97.8 →" in text
     assert "s 13.80 →" in text
     assert "94.58" in text
+    assert "all 550 rows:\n95.1 → 95.2" in text
     assert "L = 4 [3, 6]\nn = 500" in text
-    assert "L = never [never, never]" in text
+    assert "L = – [–, –]" in text
 
 
 def test_latex_holds_every_published_model():

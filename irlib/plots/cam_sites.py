@@ -84,15 +84,16 @@ def _grid(axes: Axes, table: pd.DataFrame, sites: list[str]) -> None:
     lift = table[table["measure"] == "lift"].pivot(index="site", columns="layer", values="value")
     zero = table[table["measure"] == "zero"].pivot(index="site", columns="layer", values="value")
     lift, zero = lift.loc[sites], zero.loc[sites]
-    top = max(np.nanmax(lift.to_numpy(float)), 1.5)
+    top = max(np.nan_to_num(lift.to_numpy(float)).max(), 1.5)
     cmap = colormaps["cividis"]
     for y, site in enumerate(sites):
         for layer in lift.columns:
             value, empty = lift.loc[site, layer], zero.loc[site, layer] >= 0.995
-            face = LIGHT if empty or np.isnan(value) else cmap(value / top)
+            blank = empty or np.isnan(value)  # no map, or no boxes to hold it against
+            face = LIGHT if blank else cmap(value / top)
             axes.add_patch(Rectangle((layer - 0.47, y - 0.45), 0.94, 0.9, color=face, lw=0))
-            text = "zero" if empty else f"{value:.1f}"
-            ink = GREY if empty else ("white" if value / top < 0.6 else "black")
+            text = "zero" if empty else "–" if blank else f"{value:.1f}"
+            ink = GREY if blank else ("white" if value / top < 0.6 else "black")
             size = 6 if len(lift.columns) > 16 else SMALL
             axes.text(layer, y, text, ha="center", va="center", fontsize=size, color=ink)
     axes.set(xlim=(-0.5, max(lift.columns) + 0.5), ylim=(len(sites) - 0.5, -0.5))

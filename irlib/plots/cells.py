@@ -45,11 +45,12 @@ def draw_map(axes: Axes, maps, layer: int) -> None:
         axes.imshow(maps.overlay(layer), interpolation="antialiased")
         _frame(axes, maps.boxes)
         return
-    grey = np.asarray(maps.picture.convert("L"), float) * 0.25 + 190
+    grey = np.asarray(maps.picture.convert("L"), float) * 0.2 + 204
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
     _frame(axes, ())
+    halo = patheffects.withStroke(linewidth=2.5, foreground="white")
     axes.text(0.5, 0.5, "zero", transform=axes.transAxes, ha="center", va="center", fontsize=7.5,
-              fontweight="bold", color=GREY)  # fmt: skip
+              fontweight="bold", color=GREY, path_effects=[halo])  # fmt: skip
 
 
 def _frame(axes: Axes, boxes) -> None:

@@ -45,12 +45,14 @@ def no_picture_needed(table: pd.DataFrame, cards: pd.DataFrame, pictures: Sequen
             "Pass one per card, None where the sample has none."
         )
     lines = math.ceil(len(cards) / 2)
-    height = 2.4 + 1.12 * lines
+    height = 2.5 + 1.12 * lines
     figure = new_figure(PAGE, height)
     axes = figure.add_axes(
         (0.5 / PAGE, (height - 1.72) / height, (PAGE - 0.6) / PAGE, 1.28 / height)
     )
     _bars(axes, table)
+    if cards.empty:
+        figure.text(0.5, 0.42 / height, "no question was found", ha="center", color=GREY)
     for place, (_, card) in enumerate(cards.iterrows()):
         row, side = divmod(place, 2)
         left, bottom = 0.08 + side * PAGE / 2, height - 2.05 - (row + 1) * 1.12
@@ -58,7 +60,7 @@ def no_picture_needed(table: pd.DataFrame, cards: pd.DataFrame, pictures: Sequen
     note(
         figure,
         "Bars: mean with 95 % interval over questions. Cards: drawn by seed among the questions "
-        "found by the sweep: answered correctly with the picture never seen.",
+        "found by the sweep: answered correctly whatever layer the picture was hidden from.",
     )
     return figure
 
@@ -75,7 +77,8 @@ def _bars(axes: Axes, table: pd.DataFrame) -> None:
             axes.text(
                 at, 100 * high + 2, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=6.5
             )
-        axes.text(0.36 * place, 1.2, f"■ {name}", transform=axes.transAxes, color=ink(colour),
+        axes.text(0.36 * place, 1.2, "■", transform=axes.transAxes, color=colour, va="bottom")
+        axes.text(0.36 * place + 0.026, 1.2, name, transform=axes.transAxes, color=ink(colour),
                   va="bottom", fontsize=7.5)  # fmt: skip
     counts = table.groupby("kind", sort=False)["n"].max()
     axes.set_xticks(range(len(kinds)), [f"{kind} (n = {counts[kind]})" for kind in kinds])

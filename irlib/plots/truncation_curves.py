@@ -56,10 +56,9 @@ def _panel(
     never = n_layers + max(0.9, 0.07 * n_layers)
     lower = table["metric"].iloc[0] in LOWER_IS_BETTER
     high, low = 100 * table["high"].max(), 100 * table["low"].min()
-    pad = max(high - low, 4) * 0.12
-    axes.set(
-        xlim=(-0.5, never + 0.055 * n_layers), ylim=(max(low - 2 * pad, -pad), min(high + pad, 103))
-    )
+    pad = max(high - low, 20) * 0.12
+    axes.set(xlim=(-0.5, never + 0.055 * n_layers), ylim=(low - 2 * pad, high + pad))
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
     for rank, (model, colour) in enumerate(zip(models, SERIES, strict=False)):
         rows = table[table["model"] == model].sort_values("layer")
         cut, whole = rows[rows["layer"] < n_layers], rows[rows["layer"] == n_layers]
@@ -87,19 +86,21 @@ def _arrow(axes, cliff, rows, colour, never, n_layers, height, lower) -> None:
     x, low, high = (place.get(int(cliff[name]), cliff[name]) for name in ("layer", "low", "high"))
     y = 100 * rows.set_index("layer")["value"].get(cliff["layer"], cliff["baseline"])
     height = 1 - height if lower else height
-    left, right = axes.get_xlim()
     name = ("never" if v == never else f"{int(v)}" for v in (x, low, high))
     text = "cliff {} [{}, {}]".format(*name)
-    late = (x - left) / (right - left) > 0.5
-    at = (low - 0.35, "right") if late and low > 0.45 * right else (high + 0.35, "left")
-    if at[1] == "left" and (high - left) / (right - left) > 0.62:
-        at = (low - 0.35, "right")
+    left, right = axes.get_xlim()
+    gap, wide = 0.018 * (right - left), 0.024 * len(text) * (right - left)
+    if high + gap + wide < right:
+        at = {"x": high + gap, "y": height, "ha": "left", "va": "center"}
+    elif low - gap - wide > left:
+        at = {"x": low - gap, "y": height, "ha": "right", "va": "center"}
+    else:  # an interval as wide as the panel
+        at = {"x": (left + right) / 2, "y": height + 0.03, "ha": "center", "va": "bottom"}
     frame = axes.get_xaxis_transform()
     halo = patheffects.withStroke(linewidth=2, foreground="white")
     axes.plot([low, high], [height, height], color=colour, lw=1.2, transform=frame,
               marker="|", ms=5, zorder=4)  # fmt: skip
-    axes.text(at[0], height, text, ha=at[1], va="center", fontsize=7, color=ink(colour),
-              transform=frame, path_effects=[halo])  # fmt: skip
+    axes.text(s=text, fontsize=7, color=ink(colour), transform=frame, path_effects=[halo], **at)
     axes.annotate("", (x, y), xytext=(x, height), textcoords=frame, zorder=5,
                   arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1, "shrinkA": 0,
                               "shrinkB": 3, "mutation_scale": 7})  # fmt: skip

@@ -50,7 +50,7 @@ def truncation_diagram(
             f"truncation_diagram() was asked for layer {layer} of {n_layers} layers. "
             f"Give one in 1..{n_layers - 1}: it draws the layer before and the layer itself."
         )
-    figure = new_figure(PAGE, 2.85)
+    figure = new_figure(PAGE, 2.95)
     stack = figure.add_axes((0.075, 0.26, 0.22, 0.62))
     _stack(stack, segments, layer, n_layers)
     letter(stack, "A", left=28)
@@ -69,24 +69,33 @@ def truncation_diagram(
             axes.text(1.0, 0.99, "answer's attention to image\n"
                       + interval(row["value"], row["low"], row["high"]) + f"\nn = {int(row['n'])}",
                       transform=axes.transAxes, ha="right", va="top", fontsize=6)  # fmt: skip
-    for start, stop in _hidden(after, segments):
-        axes.add_patch(Rectangle((start - 0.5, start - 0.5), stop - start, len(segments) - start,
-                                 fill=True, fc="white", ec=VERMILLION, hatch="////",
-                                 lw=0.8))  # fmt: skip
+    for start, stop, top, bottom in _hidden(after, segments):
+        axes.add_patch(Rectangle((start - 0.5, top - 0.5), stop - start, bottom - top,
+                                 fc="white", ec=VERMILLION, hatch="////", lw=0.8))  # fmt: skip
     used = [name for name in SEGMENTS if name in segments]
-    text = (
-        "B, C: attention of one real question in one truncated forward pass, mean over heads, log "
+    note(
+        figure,
+        "B, C: one question, one truncated forward pass, mean over heads, log scale. Hatched: keys "
+        "that no row of text reads any more; image rows keep theirs, and reach no text. Edge bars, "
+        f"in order: {', '.join(used)}.",
     )
-    text += f"scale. Hatched: keys that no later row reads. Edge bars, in order: {', '.join(used)}."
-    note(figure, text)
     return figure
 
 
-def _hidden(after: np.ndarray, segments: Sequence[str]) -> list[tuple[int, int]]:
-    """Runs of image columns that no later query reads, `(start, stop)`; every other is visible."""
-    size = len(segments)
-    closed = [segments[k] == "image" and not after[k + 1 :, k].any() for k in range(size)]
-    return [(start, stop) for name, start, stop in runs([str(c) for c in closed]) if name == "True"]
+def _hidden(after: np.ndarray, segments: Sequence[str]) -> list[tuple[int, int, int, int]]:
+    """Blocks of weights that are zero, `(first and last key, first and last row)`, stops exclusive.
+
+    Only image keys before later rows of another segment: what truncation closes, and only where
+    the matrix itself says that it did.
+    """
+    blocks = []
+    for row, top, bottom in runs(segments):
+        if row == "image":
+            continue
+        read = after[top:bottom, :top].any(axis=0)
+        closed = [str(name == "image" and not read[k]) for k, name in enumerate(segments[:top])]
+        blocks += [(a, b, top, bottom) for name, a, b in runs(closed) if name == "True"]
+    return blocks
 
 
 def _stack(axes: Axes, segments: Sequence[str], layer: int, n_layers: int) -> None:
