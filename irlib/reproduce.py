@@ -150,14 +150,14 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False)
 
 def reach(names: Iterable[str]) -> None:
     """Raise ConnectionError unless the hub answers for every model or data set named."""
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi
 
     for name in names:
         kind, _, repo = name.partition(":")
         try:
             HfApi().repo_info(repo, repo_type=kind, timeout=10)
-        except (OSError, httpx.HTTPError) as error:
+        except (OSError, httpx2.HTTPError) as error:
             raise ConnectionError(
                 f"the {kind} {repo} was asked for from the hub; it cannot be reached "
                 f"({type(error).__name__}: {str(error).splitlines()[0]}); go online, or set model "

@@ -175,8 +175,11 @@ def test_a_profile_sets_what_a_notebook_knows_and_names_no_stranger(tmp_path):
         jobs.plan(profile="paper", notebooks=tmp_path)
 
 
-def test_the_paper_profile_is_refused_where_the_hub_cannot_be_reached(monkeypatch, capsys):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+@pytest.mark.parametrize("offline", [True, False])  # told to be offline, or nobody answers
+def test_the_paper_profile_is_refused_where_the_hub_cannot_be_reached(offline, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(reproduce, "_run_one", lambda *_: pytest.fail("a notebook was run"))
     assert cli.main(["reproduce", "--profile", "paper"]) == 1
     told = capsys.readouterr().err
