@@ -9,6 +9,7 @@ from random import Random
 
 import numpy as np
 
+from . import draw
 from . import questions as q
 from .mini import SYSTEM, TOKENS, tokenizer
 from .scenes import Scene
@@ -19,6 +20,11 @@ IGNORE = -100
 KINDS = ("presence", "reading", "location", "caption", "objects", "food chain", "text")
 _TOKENIZER = tokenizer()
 PREFIX = _TOKENIZER.encode(f"{SYSTEM} USER: <image>")[:-1]  # ends in the space before the picture
+NAMES = {_TOKENIZER.convert_tokens_to_ids(f"▁{name}"): name for name in draw.SPRITES}
+_DOT, _BREAK = _TOKENIZER.convert_tokens_to_ids([".", "\n"])
+# What the decoder is asked of single words of the question, beside its answers: where the thing of
+# that name is (9 places, or nowhere), who eats it, whom it eats, whether the option is right
+HINTS = {"place": 10, "eater": len(draw.SPRITES) + 1, "eaten": len(draw.SPRITES) + 1, "right": 2}
 
 
 @lru_cache(maxsize=500_000)
@@ -52,18 +58,48 @@ def about(rng: Random, scene: Scene, stage: str) -> list[q.Question]:
     return asked
 
 
-def _row(rng, asked, room: int, start: int, picture: bool) -> dict[str, np.ndarray]:
+def _things(scene: Scene) -> dict[str, tuple[int, int, int]]:
+    """Return place, eater and eaten of everything in a picture, as the hints count them."""
+    told = dict.fromkeys(draw.SPRITES, (9, IGNORE, IGNORE))
+    near = {i: (a, b) for c in scene.chains for i, a, b in zip(c, c[1:] + (-1,), (-1,) + c[:-1])}  # noqa: B905, RUF005
+    for i, thing in enumerate(scene.things):
+        others = near.get(i, (IGNORE, IGNORE))
+        eater, eaten = (
+            IGNORE if o == IGNORE else 1 + draw.SPRITES.index(scene.things[o].name) if o >= 0 else 0
+            for o in others
+        )
+        told[thing.name] = q.place(thing), eater, eaten
+    return told
+
+
+def _hints(ids: list[int], question: q.Question, things: dict | None) -> np.ndarray:
+    """Return `[position, hint]` for the prompt `ids` of a question."""
+    out = np.full((len(ids), len(HINTS)), IGNORE)
+    option = 0
+    for at, token in enumerate(ids):
+        if things and token in NAMES:
+            out[at, :3] = things[NAMES[token]]
+        lettered = at > 2 and ids[at - 1] == _DOT and ids[at - 3] == _BREAK
+        if lettered and option < len(question.choices):
+            out[at, 3] = chr(65 + option) == question.answer
+            option += 1
+    return out
+
+
+def _row(rng, asked, room: int, start: int, things: dict | None) -> dict[str, np.ndarray]:
     row = {k: np.zeros(room, np.int64) for k in ("tokens", "segment", "position", "kind")}
     row["target"] = np.full(room, IGNORE)
+    row["hints"] = np.full((room, len(HINTS)), IGNORE)
     at = 0
     for segment, question in enumerate(asked, 1):
         prompt = question.prompt(rng.random() < INSTRUCTED)
-        ids, n = _encode(prompt, question.answer, picture)
+        ids, n = _encode(prompt, question.answer, things is not None)
         if at + len(ids) > room:
             continue
         here = slice(at, at + len(ids))
         row["tokens"][here], row["segment"][here] = ids, segment
         row["position"][here] = np.arange(start, start + len(ids))
+        row["hints"][at : at + n] = _hints(ids[:n], question, things)
         row["kind"][here] = KINDS.index(question.kind)
         row["target"][at + n - 1 : at + len(ids) - 1] = ids[n:]  # the row before predicts a token
         at += len(ids)
@@ -76,9 +112,9 @@ def batch(rng: Random, scenes: list[Scene], texts: int, stage: str) -> dict[str,
     `segment` is 0 for padding; pictures stand before position 0 of their rows.
     """
     after = len(PREFIX) + TOKENS
-    rows = [_row(rng, about(rng, s, stage), ROOM, after, True) for s in scenes]
+    rows = [_row(rng, about(rng, s, stage), ROOM, after, _things(s)) for s in scenes]
     bare = [
-        _row(rng, (q.fact(rng) for _ in range(30)), ROOM + TOKENS, len(PREFIX) - 1, False)
+        _row(rng, (q.fact(rng) for _ in range(30)), ROOM + TOKENS, len(PREFIX) - 1, None)
         for _ in range(texts)
     ]
     pictures = {k: np.stack([r[k] for r in rows]) for k in rows[0]}

@@ -91,10 +91,16 @@ def location(rng: Random, scene: Scene) -> Question:
         absent = [n for n in draw.SPRITES if n not in {t.name for t in scene.things}]
         return Question("location", f"Where is the {rng.choice(absent)}?", "nowhere")
     thing = rng.choice(scene.things)
+    row, column = divmod(place(thing), 3)
+    answer = f"{ROWS[row]} {COLUMNS[column]}"
+    return Question("location", f"Where is the {thing.name}?", answer, (thing,))
+
+
+def place(thing: Thing) -> int:
+    """Return in which ninth of the picture, row by row, the middle of a thing is."""
     x0, y0, x1, y1 = thing.box
-    row = ROWS[min(2, (y0 + y1) * 3 // (2 * draw.SIZE))]
-    column = COLUMNS[min(2, (x0 + x1) * 3 // (2 * draw.SIZE))]
-    return Question("location", f"Where is the {thing.name}?", f"{row} {column}", (thing,))
+    row, column = (min(2, total * 3 // (2 * draw.SIZE)) for total in (y0 + y1, x0 + x1))
+    return 3 * row + column
 
 
 def caption(scene: Scene) -> Question:

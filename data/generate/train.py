@@ -52,9 +52,10 @@ class Recipe:
     batch: int = 16  # rows a rank
     texts: tuple[int, int] = (4, 2)  # rows without a picture, early and late
     tower_muon: float = 0.02
-    muon: float = 0.015
+    muon: float = 0.01
     adam: float = 2e-3
     align: float = 0.3  # weight of the projector's alignment with the words' embeddings
+    hint: float = 0.2  # weight of each hint at single words (pack.HINTS)
 
 
 def features(net, pixels: Tensor) -> Tensor:
@@ -121,27 +122,28 @@ def decode(net, embedded: Tensor, position: Tensor, segment: Tensor, bare: Tenso
 
 
 def rows(net, image: Tensor, pictures: dict, texts: dict | None):
-    """Return states, targets and kinds of a batch whose pictures have the projected `image`."""
+    """Return states, targets, kinds and hints of a batch of pictures with the projected `image`."""
     embed, start = net.model.language_model.embed_tokens, len(pack.PREFIX)
     p = {k: torch.from_numpy(v) for k, v in pictures.items()}
     n = len(image)
 
     def led(x, value):
-        return torch.cat([torch.full((n, TOKENS), value), x], 1)
+        return torch.cat([torch.full((n, TOKENS, *x.shape[2:]), value), x], 1)
 
     hidden = torch.cat([image, embed(p["tokens"])], 1)
     where = torch.arange(start, start + TOKENS).expand(n, -1)
     position = torch.cat([where, p["position"]], 1)
     segment, target = led(p["segment"], 0), led(p["target"], pack.IGNORE)
-    kind, bare = led(p["kind"], 0), torch.zeros(n, dtype=torch.bool)
+    kind, hints = led(p["kind"], 0), led(p["hints"], pack.IGNORE)
+    bare = torch.zeros(n, dtype=torch.bool)
     if texts is not None:
         t = {k: torch.from_numpy(v) for k, v in texts.items()}
         hidden = torch.cat([hidden, embed(t["tokens"])])
         position = torch.cat([position, t["position"]])
         segment, target = torch.cat([segment, t["segment"]]), torch.cat([target, t["target"]])
-        kind = torch.cat([kind, t["kind"]])
+        kind, hints = torch.cat([kind, t["kind"]]), torch.cat([hints, t["hints"]])
         bare = torch.cat([bare, torch.ones(len(t["tokens"]), dtype=torch.bool)])
-    return decode(net, hidden, position, segment, bare), target, kind
+    return decode(net, hidden, position, segment, bare), target, kind, hints
 
 
 class TowerHeads(nn.Module):
@@ -310,7 +312,9 @@ def train_decoder(net, pool: Pool, kept: np.ndarray, recipe: Recipe, work: Path)
     """Teach the projector and the decoder from packed questions."""
     lm, projector = net.model.language_model, net.model.multi_modal_projector
     scale = nn.ParameterList([nn.Parameter(torch.tensor(8.0))])
-    tables = {id(lm.embed_tokens.weight), id(net.lm_head.weight)}
+    torch.manual_seed(recipe.seed + 2)
+    reader = nn.Linear(lm.config.hidden_size, sum(pack.HINTS.values()))
+    tables = {id(lm.embed_tokens.weight), id(net.lm_head.weight), id(reader.weight)}
     tok = tokenizer()
     names = CLASSES[1:NAMES] + CHARACTERS
     ids = torch.tensor(
@@ -324,7 +328,7 @@ def train_decoder(net, pool: Pool, kept: np.ndarray, recipe: Recipe, work: Path)
         at = sorted(rng.sample(range(len(pool)), recipe.batch - texts))
         pictures, bare = pack.batch(rng, [pool.scene(i) for i in at], texts, stage)
         image = projector(torch.from_numpy(kept[at].astype(np.float32)))
-        hidden, target, kind = rows(net, image, pictures, bare)
+        hidden, target, kind, hints = rows(net, image, pictures, bare)
         m = target != pack.IGNORE
         logits = net.lm_head(hidden[m])
         loss = F.cross_entropy(logits, target[m])
@@ -333,11 +337,20 @@ def train_decoder(net, pool: Pool, kept: np.ndarray, recipe: Recipe, work: Path)
         words = F.normalize(lm.embed_tokens.weight[ids], dim=-1)
         near = scale[0] * F.normalize(image[known], dim=-1) @ words.T
         loss = loss + recipe.align * F.cross_entropy(near, label[known] - 1)
+        told = (hints != pack.IGNORE).any(-1)
+        guesses = reader(hidden[told]).split(tuple(pack.HINTS.values()), -1)
+        for guess, hint in zip(guesses, hints[told].unbind(-1), strict=True):
+            if (hint != pack.IGNORE).any():
+                loss = loss + recipe.hint * F.cross_entropy(guess, hint)
         right, of = logits.argmax(-1) == target[m], kind[m]
         log = {k: right[of == i].float().mean().item() for i, k in enumerate(pack.KINDS)}
+        for name, guess, hint in zip(pack.HINTS, guesses, hints[told].unbind(-1), strict=True):
+            m = hint != pack.IGNORE
+            log[name] = (guess.argmax(-1) == hint)[m].float().mean().item()
         return loss, log
 
     modules = {"projector": projector, "decoder": lm, "head": net.lm_head, "scale": scale}
+    modules["reader"] = reader
     optims = optimisers([*modules.values()], tables, muon=recipe.muon, adam=recipe.adam)
     fit("decoder", modules, optims, recipe.steps, loss_of, work)
 

@@ -16,7 +16,7 @@ def test_packed_rows_have_the_logits_of_single_turn_prompts():
         features = train.features(net, images["pixel_values"])
         image = net.model.multi_modal_projector(features)
         pictures, texts = pack.batch(rng, scenes, 1, "all")
-        hidden, _, _ = train.rows(net, image, pictures, texts)
+        hidden, *_ = train.rows(net, image, pictures, texts)
         packed = net.lm_head(hidden)
     tokenizer, checked = processor.tokenizer, 0
     for row, arrays in enumerate([*_rows(pictures), *_rows(texts)]):
