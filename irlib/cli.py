@@ -10,7 +10,6 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
-import yaml
 
 from irlib import copies, jobs, reproduce, store
 from irlib.compare import differences
@@ -93,8 +92,8 @@ def _list(_) -> int:
     _say("\nmodels")
     for folder in sorted((store.root() / "data/minis").glob("*/config.json")):
         _say(f"  {folder.parent.name}")
-        for name, value in _scores(folder.parent).items():
-            _say(f"    {name}: {value}")
+        for line in _scores(folder.parent):
+            _say(f"    {line}")
     _say("\ntasks")
     for name, task in TASKS.items():
         _say(f"  {name}: {_rows(name)}; on the hub {task.hub}")
@@ -104,16 +103,13 @@ def _list(_) -> int:
     return 0
 
 
-def _scores(folder: Path) -> dict:
-    """Return the measured scores of a bundled model: scores.json, or its card's front matter."""
-    if (folder / "scores.json").is_file():
-        told = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    else:
-        card = folder / "README.md"
-        parts = card.read_text(encoding="utf-8").split("---\n") if card.is_file() else []
-        front = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
-        told = (front or {}).get("scores", {})
-    return pd.json_normalize(told, sep=", ").iloc[0].to_dict() if told else {"scores": "none told"}
+def _scores(folder: Path) -> list[str]:
+    """Return the measured scores of a bundled model, a line a group and metric."""
+    path = folder / "scores.json"
+    if not path.is_file():
+        return ["no scores.json: never measured"]
+    told = json.loads(path.read_text(encoding="utf-8"))["scores"]
+    return pd.DataFrame(told).to_string(index=False, float_format="%.3f").splitlines()
 
 
 def _rows(name: str) -> str:

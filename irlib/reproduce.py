@@ -114,6 +114,7 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False)
         **os.environ,
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
         **({} if names else {"HF_HUB_OFFLINE": "1"}),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # else bars land in the notebooks' outputs
         "IRLIB_FIGURES": str(store.figures(".").absolute()),
         "IRLIB_FRESH": "1" if fresh else os.environ.get("IRLIB_FRESH", ""),
         "IRLIB_RESULTS": str(store.results().absolute()),

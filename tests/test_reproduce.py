@@ -242,11 +242,12 @@ def test_list_tells_figures_models_tasks_and_prompts(capsys):
         assert word in told
 
 
-def test_scores_come_from_the_card_or_the_file_beside_it(tmp_path):
-    (tmp_path / "README.md").write_text("---\nscores:\n  pope: {Acc: 0.97}\n---\n# card\n")
-    assert cli._scores(tmp_path) == {"pope, Acc": 0.97}
-    (tmp_path / "scores.json").write_text('{"textvqa": 0.9}')
-    assert cli._scores(tmp_path) == {"textvqa": 0.9}
+def test_scores_are_told_by_the_file_beside_the_weights(tmp_path):
+    assert cli._scores(tmp_path) == ["no scores.json: never measured"]
+    (tmp_path / "scores.json").write_text('{"scores": [{"group": "pope", "picture": 0.97}]}')
+    header, row = cli._scores(tmp_path)
+    assert header.split() == ["group", "picture"]
+    assert row.split() == ["pope", "0.970"]
 
 
 def test_check_compares_with_what_is_committed(monkeypatch, tmp_path, capsys):
