@@ -75,16 +75,10 @@ def llava_cam(
         by_row = _features_and_slopes(vlm, noisy, site, at, total)
         heats.append([_heat(*both, relu_grad, threshold) for both in by_row])
     heats = [torch.stack(copies).mean(0).cpu().numpy() for copies in zip(*heats, strict=True)]
+    rows = zip(heats, inputs.grids, inputs.pictures, inputs.samples, strict=True)
     maps = [
-        Maps(heat=grid.lay(heat), site=site, grid=grid, picture=picture, sample=sample, model=name)
-        for heat, grid, picture, sample, name in zip(
-            heats,
-            inputs.grids,
-            inputs.pictures,
-            inputs.samples,
-            [vlm.name] * len(heats),
-            strict=True,
-        )
+        Maps(grid.lay(heat), site, grid, picture, sample, vlm.name)
+        for heat, grid, picture, sample in rows
     ]
     return maps[0] if len(maps) == 1 else maps
 
@@ -128,7 +122,7 @@ def _target(vlm, inputs, answer, whole, target):
     if callable(target):
         return at, lambda row, logits: target(logits)
     if target == "authors":
-        at = [_authors_positions(inputs, row, len(mine)) for row, mine in enumerate(ids)]
+        at = list(map(_authors_positions, [inputs] * len(ids), range(len(ids)), map(len, ids)))
     elif target != "answer":
         chosen = [_tokens_of(vlm, mine, target) for mine in answer.ids]
         at = [positions[mine] for positions, mine in zip(at, chosen, strict=True)]

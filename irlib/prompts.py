@@ -32,7 +32,7 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
     if not samples:
         raise ValueError("asked to prepare a list of samples, found it empty; give at least one")
     pictures = tuple(open_picture(item.image) for item in samples)
-    texts = [_prompt(vlm, item) for item in samples]
+    texts = list(map(_prompt, [vlm] * len(samples), samples))
     tokenizer = vlm.processor.tokenizer
     bos = tokenizer.bos_token
     encoded = vlm.processor(

@@ -187,8 +187,9 @@ def test_authors_target_says_when_its_rows_miss_the_image(tiny_llava, samples):
         image=samples[0].image, question="Is there a red cat in the picture? Describe it."
     )
     answer = Answer((torch.arange(300, 308),), ("",))
-    with pytest.warns(UserWarning, match=r"8 rows from position .* fall on the image"):
+    with pytest.warns(UserWarning, match=r"8 rows from position .* fall on the image") as said:
         llava_cam(tiny_llava, inputs, answer, target="authors")
+    assert said[0].filename == __file__
 
 
 def test_authors_target_beyond_the_prompt_is_refused(tiny_llava, asked):

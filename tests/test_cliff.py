@@ -31,6 +31,11 @@ def test_cliff_is_the_smallest_layer_from_which_on_all_stay_within_the_margin():
     assert cliff.metric == "TextVQA Acc"
 
 
+def test_margin_is_one_point_unless_told_otherwise():
+    assert cliff_layer(make_table(by_rate([0.2, 0.78, 0.8]))).layer == 2
+    assert cliff_layer(make_table(by_rate([0.2, 0.79, 0.8]))).layer == 1
+
+
 def test_margin_counts_a_difference_of_just_as_much():
     table = make_table(by_rate([0.2, 0.75, 0.8]))
     assert cliff_layer(table, margin=0.05).layer == 1

@@ -158,8 +158,9 @@ def test_processor_with_another_number_of_image_tokens_is_refused(tiny_llava, sa
 
 
 def test_question_that_is_spelled_out_warns(tiny_llava, picture):
-    with pytest.warns(UserWarning, match=r"takes .* tokens for 2 words: it is spelled out"):
+    with pytest.warns(UserWarning, match=r"takes .* tokens for 2 words: it is spelled out") as said:
         tiny_llava.prepare(image=picture, question="Xylophonists yodelling?")
+    assert said[0].filename == __file__
 
 
 def test_question_of_known_words_does_not_warn(tiny_llava, picture):

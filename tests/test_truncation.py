@@ -85,6 +85,13 @@ def test_hiding_equals_dropping_the_image_tokens(tiny_llava, inputs, layer):
     assert torch.allclose(hidden[:, rows], dropped, **CLOSE)
 
 
+def test_hidden_image_tokens_keep_their_own_view(tiny_llava, inputs):
+    image = inputs.spans.image
+    untouched = logits(tiny_llava, inputs)[image]
+    with truncate(tiny_llava, inputs, layer=0):
+        assert torch.allclose(logits(tiny_llava, inputs)[image], untouched, **CLOSE)
+
+
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_hiding_moves_the_logits_and_one_token_matters(tiny_llava, inputs, layer):
     with truncate(tiny_llava, inputs, layer=layer):
