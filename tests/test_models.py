@@ -154,20 +154,28 @@ def test_encoded_pictures_run_no_vision_tower(tiny_llava, sample):
         tiny_llava.answer(encoded)
 
 
-def test_answer_ends_before_the_end_token_and_holds_no_special_ones(tiny_llava, sample):
-    """The end token and the image token are made the likeliest of all."""
-    tokenizer = tiny_llava.processor.tokenizer
+def saying_instead(vlm, inputs, place, token):
+    """The model that says `token` where `vlm` says its answer's token number `place`."""
+    said = int(vlm.answer(inputs, max_new_tokens=place + 1).ids[0][place])
+
+    def swap(model):
+        model.lm_head.weight[[token, said]] = model.lm_head.weight[[said, token]]
+
+    return with_model(vlm, swap)
+
+
+def test_answer_ends_before_the_end_token(tiny_llava, sample):
     inputs = tiny_llava.prepare(sample)
-    third = int(tiny_llava.answer(inputs, max_new_tokens=3).ids[0][2])
+    ended = saying_instead(tiny_llava, inputs, 2, tiny_llava.processor.tokenizer.eos_token_id)
+    first_two = tiny_llava.answer(inputs, max_new_tokens=2).ids[0]
+    assert torch.equal(ended.answer(inputs, max_new_tokens=5).ids[0], first_two)
 
-    def end_after_two(model):
-        model.lm_head.weight[[tokenizer.eos_token_id, third]] = model.lm_head.weight[
-            [third, tokenizer.eos_token_id]
-        ]
-        model.lm_head.weight[tiny_llava.image_token_id] = 0  # 0 beats negative logits
 
-    ended = with_model(tiny_llava, end_after_two).answer(inputs, max_new_tokens=3)
-    assert ended.ids[0].tolist() == tiny_llava.answer(inputs, max_new_tokens=2).ids[0].tolist()
+def test_answer_holds_no_special_tokens(tiny_llava, sample):
+    inputs = tiny_llava.prepare(sample)
+    begun = saying_instead(tiny_llava, inputs, 1, tiny_llava.processor.tokenizer.bos_token_id)
+    first = tiny_llava.answer(inputs, max_new_tokens=1).ids[0]
+    assert torch.equal(begun.answer(inputs, max_new_tokens=2).ids[0], first)
 
 
 def test_the_image_token_is_never_said(tiny_llava, sample):
