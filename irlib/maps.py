@@ -41,13 +41,15 @@ class Maps:
     def overlay(
         self, layer: int, *, colormap: str = "inferno", opacity: float = 0.75
     ) -> np.ndarray:
-        """The normalised map of a layer over the original picture: RGB bytes `[y, x, 3]`.
+        """The normalised map of a layer over the paled original picture: RGB bytes `[y, x, 3]`.
 
         The hotter, the more opaque; parts that the model never saw, and maps of zeros, stay bare.
         """
         heat = self.grid.spread(self.normalised()[layer]).clip(0, 1)[..., None]
         colour = colormaps[colormap](heat[..., 0])[..., :3] * 255
-        shown = np.asarray(self.picture) * (1 - opacity * heat) + colour * opacity * heat
+        grey = np.asarray(self.picture.convert("L"), float)[..., None]
+        base = 0.35 * np.asarray(self.picture) + 0.65 * grey  # so that colour speaks of heat
+        shown = base * (1 - opacity * heat) + colour * opacity * heat
         return shown.round().astype(np.uint8)
 
     def table(self) -> pd.DataFrame:

@@ -10,13 +10,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
 from irlib import load, load_task, metrics, truncate
-from irlib.scores import score
+from irlib.scores import LOWER_IS_BETTER, score
 
 from .mini import processor
 
@@ -66,22 +65,23 @@ def answers(vlm, samples, condition: str, *, batch_size: int = 32) -> pd.DataFra
     return pd.DataFrame(made)
 
 
-def majority(samples) -> float:
-    """Return the score of the best single answer to all samples, 0 where there is none."""
-    if samples[0].task == "chair":
-        return 0.0
+def majority(samples, metric: str) -> float:
+    """Return the metric of the best answer that is the same for all samples, of the likely ones."""
     said = Counter()
     for s in samples:
         if s.task == "scienceqa":
             said[chr(65 + s.reference["answer"])] += 1
+        elif s.task == "chair":
+            said[" and ".join(sorted(s.reference["objects"]))] += 1
         else:
-            said.update(
-                {s.reference.get("label") or Counter(s.reference["answers"]).most_common(1)[0][0]}
-            )
-    return max(
-        float(np.mean([score(s, text)["score"] for s in samples]))
-        for text, _ in said.most_common(5)
-    )
+            said[
+                s.reference.get("label") or Counter(s.reference["answers"]).most_common(1)[0][0]
+            ] += 1
+    values = []
+    for text, _ in said.most_common(5):
+        table = pd.DataFrame([{"task": s.task, **score(s, text)} for s in samples])
+        values.append(metrics(table, by=("task",)).set_index("metric").loc[metric, "value"])
+    return float(min(values) if metric in LOWER_IS_BETTER else max(values))
 
 
 def measure(vlm, tasks: Path | str = "bundled") -> pd.DataFrame:
@@ -132,7 +132,7 @@ pipeline_tag: image-text-to-text
 
 {parameters:,} parameters, {megabytes:.1f} MB: bfloat16 weights that run in float32. Plain
 `from_pretrained` loads it. Trained from scratch by `{command}` in {minutes} minutes on
-{hardware}, seed {recipe[seed]}.
+{hardware}, seed {recipe[seed]}. {history}
 
 Scores of this folder on the bundled test rows, greedy, in percent: with the picture, with another
 row's picture, and with the picture hidden from decoder layer 0 on; `majority` is the best single
@@ -164,7 +164,7 @@ def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
     and recipe."""
     parameters = sum(p.numel() for p in load(str(folder)).model.parameters())
     floors = verdicts(table)
-    story = {k: story[k] for k in ("command", "minutes", "hardware", "recipe")}
+    story = {k: story[k] for k in ("command", "minutes", "hardware", "recipe", "history")}
     told = {"scores": table.round(4).to_dict("records"), "floors": floors}
     told |= {"parameters": parameters, **story}
     (folder / "scores.json").write_text(json.dumps(told, indent=1) + "\n")

@@ -35,7 +35,7 @@ from .mini import TOKENS, model, tokenizer
 from .muon import Muon
 from .pool import CHARACTERS, CLASSES, GRID, Pool, render
 
-WORK = Path(__file__).parents[1] / "results" / "training"
+WORK = Path(__file__).parent / "work"
 NAMES = len(CLASSES) - len(CHARACTERS) - 2  # nothing and the sprites
 
 
@@ -407,6 +407,7 @@ def main(arguments: list[str] | None = None) -> None:
         "minutes": round(seconds / 60),
         "hardware": f"{given.ranks} processes of one thread ({platform.machine()} CPU)",
         "recipe": told,
+        "history": "",
     }
     card.save(net, given.out)
     card.write(given.out, card.measure(load(str(given.out))), story)
