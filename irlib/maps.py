@@ -39,16 +39,17 @@ class Maps:
         return np.divide(self.heat, peak, out=np.zeros_like(self.heat), where=peak > 0)
 
     def overlay(
-        self, layer: int, *, colormap: str = "inferno", opacity: float = 0.75
+        self, layer: int, *, colormap: str = "inferno", opacity: float = 0.75, pale: float = 0.65
     ) -> np.ndarray:
-        """The normalised map of a layer over the paled original picture: RGB bytes `[y, x, 3]`.
+        """The normalised map of a layer over the original picture: RGB bytes `[y, x, 3]`.
 
         The hotter, the more opaque; parts that the model never saw, and maps of zeros, stay bare.
+        The picture is brought to grey by the share `pale`, so that colour speaks of heat.
         """
         heat = self.grid.spread(self.normalised()[layer]).clip(0, 1)[..., None]
         colour = colormaps[colormap](heat[..., 0])[..., :3] * 255
         grey = np.asarray(self.picture.convert("L"), float)[..., None]
-        base = 0.35 * np.asarray(self.picture) + 0.65 * grey  # so that colour speaks of heat
+        base = (1 - pale) * np.asarray(self.picture) + pale * grey
         shown = base * (1 - opacity * heat) + colour * opacity * heat
         return shown.round().astype(np.uint8)
 

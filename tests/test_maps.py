@@ -49,7 +49,7 @@ def test_map_of_zeros_has_no_place_and_stays_zero():
     assert maps.table()[["inside", "hit"]].isna().all(axis=None)
     assert maps.table().peak.item() == 0
     assert (maps.normalised() == 0).all()
-    assert (maps.overlay(0) == np.asarray(maps.picture)).all()
+    assert (maps.overlay(0, pale=0) == np.asarray(maps.picture)).all()
 
 
 def test_sample_without_boxes_has_no_place():
@@ -67,7 +67,7 @@ def test_each_layer_is_normalised_by_itself_and_heat_stays_raw():
 
 def test_overlay_colours_the_hot_cell_and_leaves_what_was_not_seen():
     maps = make_maps([[[0, 0], [0, 1]]])
-    shown = maps.overlay(0).astype(int)
+    shown = maps.overlay(0, pale=0).astype(int)
     assert shown.shape == (40, 80, 3)
     assert (shown[:, :20] == (10, 20, 30)).all()
     assert (shown[:, 60:] == (10, 20, 30)).all()
@@ -75,3 +75,9 @@ def test_overlay_colours_the_hot_cell_and_leaves_what_was_not_seen():
     y, x = np.unravel_index(change.argmax(), change.shape)
     assert 20 <= y < 40
     assert 40 <= x < 60
+
+
+def test_a_paled_picture_is_its_own_grey():
+    maps = make_maps(np.zeros((1, 2, 2)))
+    grey = np.asarray(maps.picture.convert("L"))[..., None]
+    assert (maps.overlay(0, pale=1) == grey).all()
