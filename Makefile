@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 WORKERS ?= 2
 BIN := .venv/bin
-STRIP := --keep-output --keep-count --extra-keys "metadata.widgets metadata.papermill cell.metadata.papermill"
+STRIP := --keep-output --keep-count --keep-id --extra-keys "metadata.widgets metadata.papermill cell.metadata.papermill"
 
 .PHONY: figures test check-figures notebooks lint unit nbval clean
 
