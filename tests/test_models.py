@@ -235,7 +235,7 @@ def test_a_real_photograph_goes_the_whole_way(tiny_llava, photograph):
     flow = attention_flow(tiny_llava, inputs, answer)
     assert np.allclose(flow.groupby("layer").share.sum(), 1, atol=1e-5)
     maps = llava_cam(tiny_llava, inputs, answer, noise=0.1, n=2)
-    shown = maps.overlay(0)
+    shown = maps.overlay(0, pale=0)
     assert shown.shape == (*Image.open(photograph).size[::-1], 3)
     assert (shown != np.asarray(maps.picture)).any()
     top = int(inputs.grid.boxes[0, 1])  # the crop leaves a strip above and below

@@ -55,7 +55,6 @@ def ran(folder, tmp_path_factory):
         (figures / "mini").mkdir()
         (figures / "mini/fig4_nothing.png").write_text("from before")
         write(folder, "fig5_killed", "import os; os._exit(0)", SAVE.format(stem="fig5_killed"))
-        write(folder, "fig6_left", SAVE.format(stem="fig6_left"), "exit(0)", "after = 1")
         write(folder, "explore", "pass", parameters=["row: int = 0"])
         planned = jobs.plan(settings={"n": "5"}, notebooks=folder)
         outcomes = reproduce.run(planned, workers=2)
@@ -72,7 +71,7 @@ def test_a_notebook_that_saves_its_figure_passes_with_its_parameters(ran):
 
 def test_no_named_stem_means_every_figure_and_explore_is_none(ran):
     assert sorted(ran[0]) == [
-        *("fig1_good", "fig2_error", "fig3_exit", "fig4_nothing", "fig5_killed", "fig6_left")
+        *("fig1_good", "fig2_error", "fig3_exit", "fig4_nothing", "fig5_killed")
     ]
 
 
@@ -83,9 +82,17 @@ def test_a_failing_cell_is_reported_with_notebook_cell_and_error_in_one_screen(r
     assert len(report.splitlines()) <= 20
 
 
-@pytest.mark.parametrize("stem", ["fig3_exit", "fig5_killed", "fig6_left"])
+@pytest.mark.parametrize("stem", ["fig3_exit", "fig5_killed"])
 def test_a_cell_that_ends_the_kernel_fails_whatever_the_exit_code(ran, stem):
     assert ran[0][stem].failure.startswith(f"{stem}.ipynb")
+
+
+def test_a_cell_that_never_ran_fails_though_outputs_and_exit_code_are_good(tmp_path):
+    cells = [nbformat.v4.new_code_cell(f"x = {i}", execution_count=i or None) for i in (1, 0)]
+    path = tmp_path / "fig6_left.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    told = copies.failure(path, path, 0, "", [])
+    assert told.startswith("fig6_left.ipynb, cell 2\n  never ran")
 
 
 def test_missing_outputs_are_named_and_old_ones_not_taken_for_new(ran):
