@@ -59,7 +59,7 @@ def llava_cam(
             "asked for LLaVA-CAM, found inputs without pixels; give those of vlm.prepare, not of "
             "vlm.encode"
         )
-    if n < 1 or noise < 0:
+    if n < 1 or not 0 <= noise < float("inf"):
         raise ValueError(
             f"asked for {n} copies with noise {noise}; give n of at least 1 and noise of at least 0"
         )

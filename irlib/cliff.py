@@ -14,7 +14,7 @@ class Cliff:
     """The cliff `layer` of a `metric`, the interval `low`..`high` of it, 0-based layers.
 
     `baseline` and `at_cliff` are the metric of the untouched model and with the image hidden from
-    the cliff layer on, as fractions; `n` samples.
+    the cliff layer on, as fractions; `n` the samples that the metric counts.
     """
 
     metric: str
@@ -93,7 +93,7 @@ def cliff_layer(
         high=layers[high],
         baseline=float(value[-1]),
         at_cliff=float(value[at]),
-        n=size,
+        n=int(counts["has_image"][0].sum()) if metric == "SQA IMG Acc" else size,
     )
 
 

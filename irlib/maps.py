@@ -46,6 +46,11 @@ class Maps:
         The hotter, the more opaque; parts that the model never saw, and maps of zeros, stay bare.
         The picture is brought to grey by the share `pale`, so that colour speaks of heat.
         """
+        if not 0 <= layer < len(self.heat):
+            raise ValueError(
+                f"asked for the map of layer {layer}, found layers 0..{len(self.heat) - 1}; "
+                "use one of them"
+            )
         heat = self.grid.spread(self.normalised()[layer]).clip(0, 1)[..., None]
         colour = colormaps[colormap](heat[..., 0])[..., :3] * 255
         grey = np.asarray(self.picture.convert("L"), float)[..., None]

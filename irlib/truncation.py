@@ -25,7 +25,7 @@ def truncate(
     rank_row: str = "last",
     offset: int = 0,
 ) -> Iterator[None]:
-    """Inside the block no position sees the image tokens in decoder layers >= `layer` (eq. 13).
+    """Inside the block no text sees the image tokens in decoder layers >= `layer` (eq. 13).
 
     `layer` is 0-based, one for all rows of `inputs` or one a row; n_layers leaves the model as it
     is. Works in one forward and in generation, on these inputs alone or followed by an answer. The
@@ -35,7 +35,7 @@ def truncate(
     image token: `[row][token]`, higher is better. A row without a picture is left as it is.
     `offset=1` hides the columns one to the right, as the authors' code seems to.
 
-    Columns are masked: keys stay where they are and hidden positions still see themselves. Raises
+    Columns are masked: keys stay where they are and hidden positions keep their own view. Raises
     `ValueError` for a layer out of range, for more kept than image tokens, for `keep` > 0 from
     layer 0 without a ranking, and for a run on other inputs.
 

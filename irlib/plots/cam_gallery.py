@@ -52,5 +52,5 @@ def cam_gallery(
         )
         localisation(axes, table, measure, label)
         letter(axes, "BC"[place])
-    note(figure, f"A: {NOTE} B, C: {counts(table)}; 95 % interval; dashed: chance.")
+    note(figure, f"Pictures: {NOTE} B, C: {counts(table)}; 95 % interval; dashed: chance.")
     return figure

@@ -69,7 +69,7 @@ def cam_layers(
         axes = figure.add_axes(_share((0.5 + place * 2.75, 0.7, 2.2, 1.1), height))
         localisation(axes, table, measure, label)
         letter(axes, "BC"[place])
-    note(figure, f"A: {NOTE} B, C: {counts(table)}; 95 % interval; dashed: chance.")
+    note(figure, f"Pictures: {NOTE} B, C: {counts(table)}; 95 % interval; dashed: chance.")
     return figure
 
 

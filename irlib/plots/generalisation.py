@@ -56,7 +56,7 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
     note(
         figure,
         "Untouched model → picture hidden from the cliff layer L on, in percent; CHAIR (i or s): "
-        "lower is better. Blue: better, red: worse than untouched. This run's SQA is that of rows "
+        "lower is better. Blue: better, orange: worse than untouched. SQA is that of rows "
         "with a picture (all rows below it); its layers count from 0 (–: never hidden) and are no "
         "match for the paper's: another model, other tasks.",
     )
