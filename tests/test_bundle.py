@@ -42,7 +42,7 @@ def test_the_miniature_has_the_scores_of_its_card(vlm):
         table = sweep(vlm, load_task(task, n=60), layers=[0], progress=False)
         value = metrics(table).set_index(["layer", "metric"])["value"]
         # 60 rows of all: four standard errors of a share near its measured value
-        for layer, column in ((vlm.n_layers, "picture"), (0, "no picture")):
+        for layer, column in ((vlm.n_layers, "picture"), (0, "hidden from layer 0")):
             p = told[task, metric][column]
             slack = 4 * np.sqrt(max(p * (1 - p), 0.01) / 60)
             assert abs(value[layer, metric] - p) < slack, (task, column)

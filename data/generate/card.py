@@ -1,7 +1,8 @@
 """Save a trained miniature, measure it on the test rows and write its model card.
 
 `python -m data.generate.card data/minis/mini-llava [--tasks DIR]` measures the folder as it is on
-disk: with each row's picture, with another row's picture, and with the picture hidden from layer 0.
+disk: with each row's picture, with another row's, with none in the prompt, and with the picture in
+the prompt but hidden from decoder layer 0 on.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from irlib.scores import LOWER_IS_BETTER, score
 from .mini import processor
 
 MINIS = Path(__file__).parents[1] / "minis"
-CONDITIONS = ("picture", "wrong picture", "no picture")
+CONDITIONS = ("picture", "wrong picture", "no picture", "hidden from layer 0")
 # What the miniature must reach: (row of the card, metric, least or most value)
 FLOORS = (
     ("pope", "POPE Acc", 0.96),
@@ -52,12 +53,14 @@ def answers(vlm, samples, condition: str, *, batch_size: int = 32) -> pd.DataFra
         seen = [s for s in samples if s.image is not None]
         turned = {s.key: t.image for s, t in zip(seen, seen[7:] + seen[:7], strict=True)}
         asked = [replace(s, image=turned.get(s.key)) for s in samples]
+    elif condition == "no picture":
+        asked = [replace(s, image=None) for s in samples]
     else:
         asked = list(samples)
     made = []
     for start in tqdm(range(0, len(asked), batch_size), desc=f"{samples[0].task}, {condition}"):
         inputs = vlm.prepare(asked[start : start + batch_size])
-        layer = 0 if condition == "no picture" else vlm.n_layers
+        layer = 0 if condition == "hidden from layer 0" else vlm.n_layers
         with truncate(vlm, inputs, layer=layer):
             texts = vlm.answer(inputs).texts
         for sample, text in zip(inputs.samples, texts, strict=True):
@@ -131,16 +134,19 @@ pipeline_tag: image-text-to-text
 {what}
 
 {parameters:,} parameters, {megabytes:.1f} MB: bfloat16 weights that run in float32. Plain
-`from_pretrained` loads it. Trained from scratch by `{command}` in {minutes} minutes on
-{hardware}, seed {recipe[seed]}. {history}
+`from_pretrained` loads it. Made by `{command}` in {minutes} minutes on {hardware}, seed
+{recipe[seed]}. {history}
 
 Scores of this folder on the bundled test rows, greedy, in percent: with the picture, with another
-row's picture, and with the picture hidden from decoder layer 0 on; `majority` is the best single
-answer. Measured by `python -m data.generate.card {folder}`; exact figures in `scores.json`.
+row's picture, with none in the prompt, and with the picture there but hidden from decoder layer 0
+on; `majority` is the best single answer. Measured by `python -m data.generate.card {folder}`; exact
+figures in `scores.json`.
 
 {table}
 
-Floors set before training: {floors}
+Floors set before training, {floors}
+
+{bounds}
 
 {limits}
 """
@@ -184,7 +190,8 @@ def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
         table=_markdown(percent),
         what=WHAT,
         limits=LIMITS,
-        floors="missed: " + "; ".join(missed) + "." if missed else f"all {len(floors)} met.",
+        floors="missed: " + "; ".join(missed) + ":" if missed else f"all {len(floors)} met:",
+        bounds=_markdown(pd.DataFrame(floors).drop(columns="met").round(3)),
         **story,
     )
     (folder / "README.md").write_text(card)
