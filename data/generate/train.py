@@ -35,7 +35,7 @@ from .mini import TOKENS, model, tokenizer
 from .muon import Muon
 from .pool import CHARACTERS, CLASSES, GRID, Pool, render
 
-WORK = Path(__file__).parent / "work"
+WORK = Path(__file__).parent / "training"
 NAMES = len(CLASSES) - len(CHARACTERS) - 2  # nothing and the sprites
 
 
