@@ -1,39 +1,39 @@
-"""Train mini-llava on a CPU: `python -m data.generate.train`; it goes on where it was stopped.
+"""Train a miniature: `python -m data.generate.train mini-internvl`; it goes on where it stopped.
 
 1. Pictures are drawn (pool.py).
 2. The vision tower learns what stands in each patch (object, character, arrow), where the patch
    is, and, in food chains, who eats the creature and whom it eats. This stands in for CLIP's
-   pretraining; afterwards the tower is frozen, as in LLaVA.
-3. The projector and the decoder learn from packed questions (pack.py), first captions, presence
-   and open food chains, then everything.
+   pretraining; afterwards the tower is frozen, as in LLaVA. InstructBLIP's queries then learn the
+   same, each of a stretch of the picture: this stands in for the Q-Former's pretraining.
+3. The projector and the decoder learn from packed questions (pack.py): mini-llava from scratch,
+   first captions, presence and open food chains, then everything; the others start from
+   mini-llava's decoder, as most of the paper's models start from one language model.
 
-One process a core, gradients averaged; every step's data comes from (seed, stage, step, rank), so
-a resumed run sees what an undisturbed one would have seen.
+Every step's data comes from (seed, stage, step), so a resumed run sees what an undisturbed one
+would have seen. Runs on a GPU where there is one.
 """
 
 import argparse
 import json
 import math
-import os
 import platform
 import time
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from irlib import load
 
-from . import card, pack
-from .mini import TOKENS, model, tokenizer
+from . import card, looks, pack
+from .minis import MINIS, make
 from .muon import Muon
-from .pool import CHARACTERS, CLASSES, GRID, Pool, render
+from .pool import CHARACTERS, CLASSES, GRIDS, Pool, render
 
 WORK = Path(__file__).parent / "training"
 NAMES = len(CLASSES) - len(CHARACTERS) - 2  # nothing and the sprites
@@ -46,11 +46,12 @@ class Recipe:
     seed: int = 0
     pictures: int = 64_000
     tower_steps: int = 1000
-    tower_batch: int = 48  # a rank
+    tower_batch: int = 96  # pictures
+    query_steps: int = 0  # of the Q-Former, where there is one
     steps: int = 2000
     start: float = 0.35  # share of the steps in the first stage
-    batch: int = 16  # rows a rank
-    texts: tuple[int, int] = (4, 2)  # rows without a picture, early and late
+    batch: int = 32  # rows
+    texts: tuple[int, int] = (8, 4)  # of them without a picture, early and late
     tower_muon: float = 0.02
     muon: float = 0.01
     adam: float = 2e-3
@@ -58,134 +59,50 @@ class Recipe:
     hint: float = 0.2  # weight of each hint at single words (pack.HINTS)
 
 
-def features(net, pixels: Tensor) -> Tensor:
-    """Return what LLaVA takes from the tower, `[picture, token, channel]`.
-
-    The second last layer without CLS; the last layer, which nobody reads, is not run.
-    """
-    tower = getattr(net.model.vision_tower, "vision_model", net.model.vision_tower)
-    hidden = tower.pre_layrnorm(tower.embeddings(pixels))
-    for layer in tower.encoder.layers[:-1]:
-        hidden = layer(hidden, attention_mask=None)
-    return hidden[:, 1:]
-
-
-def normalised(pixels: np.ndarray) -> Tensor:
-    """Return the processor's `pixel_values` of pool pixels."""
-    return (torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255 - 0.75) / 0.25
-
-
-class SharedPrefix:
-    """A cache that lends the keys and values of one common prefix to every row of a batch."""
-
-    def __init__(self):
-        self.kept, self.recording = {}, True
-
-    def update(self, keys, values, layer, *args, **kwargs):
-        if self.recording:
-            self.kept[layer] = keys, values
-            return keys, values
-        first = (t.expand(keys.shape[0], -1, -1, -1) for t in self.kept[layer])
-        return tuple(torch.cat([a, b], 2) for a, b in zip(first, (keys, values), strict=True))
-
-
-def decode(net, embedded: Tensor, position: Tensor, segment: Tensor, bare: Tensor) -> Tensor:
-    """Return the decoder's last states, `[row, position, channel]`, of packed rows.
-
-    `segment` is 0 where a position is common to the row (the picture) or padding; `bare` rows have
-    no picture, and do not see the space that stands before one.
-    """
-    lm, prefix = net.model.language_model, torch.tensor([pack.PREFIX])
-    common, n = lm.embed_tokens(prefix), prefix.shape[1]
-    rows, length = segment.shape
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    same = segment[:, :, None] == segment[:, None, :]
-    seen = causal & (same | ((segment == 0) & (position > 0))[:, None, :])
-    seen |= torch.eye(length, dtype=torch.bool)
-    before = torch.ones(rows, length, n, dtype=torch.bool)
-    before[bare, :, -1] = False
-    mask = torch.zeros(rows, 1, length, n + length)
-    mask.masked_fill_(~torch.cat([before, seen], 2)[:, None], -1e9)
-    first = torch.full((n, n), -1e9).triu(1)[None, None]
-    cache, where = SharedPrefix(), torch.arange(n)[None]
-    turn_a, turn_b = lm.rotary_emb(common, where), lm.rotary_emb(embedded, position)
-    for layer in lm.layers:
-        cache.recording = True
-        common = layer(
-            common, attention_mask=first, position_embeddings=turn_a, past_key_values=cache
-        )
-        cache.recording = False
-        embedded = layer(
-            embedded, attention_mask=mask, position_embeddings=turn_b, past_key_values=cache
-        )
-    return lm.norm(embedded)
-
-
-def rows(net, image: Tensor, pictures: dict, texts: dict | None):
-    """Return states, targets, kinds and hints of a batch of pictures with the projected `image`."""
-    embed, start = net.model.language_model.embed_tokens, len(pack.PREFIX)
-    p = {k: torch.from_numpy(v) for k, v in pictures.items()}
-    n = len(image)
-
-    def led(x, value):
-        return torch.cat([torch.full((n, TOKENS, *x.shape[2:]), value), x], 1)
-
-    hidden = torch.cat([image, embed(p["tokens"])], 1)
-    where = torch.arange(start, start + TOKENS).expand(n, -1)
-    position = torch.cat([where, p["position"]], 1)
-    segment, target = led(p["segment"], 0), led(p["target"], pack.IGNORE)
-    kind, hints = led(p["kind"], 0), led(p["hints"], pack.IGNORE)
-    bare = torch.zeros(n, dtype=torch.bool)
-    if texts is not None:
-        t = {k: torch.from_numpy(v) for k, v in texts.items()}
-        hidden = torch.cat([hidden, embed(t["tokens"])])
-        position = torch.cat([position, t["position"]])
-        segment, target = torch.cat([segment, t["segment"]]), torch.cat([target, t["target"]])
-        kind, hints = torch.cat([kind, t["kind"]]), torch.cat([hints, t["hints"]])
-        bare = torch.cat([bare, torch.ones(len(t["tokens"]), dtype=torch.bool)])
-    return decode(net, hidden, position, segment, bare), target, kind, hints
-
-
 class TowerHeads(nn.Module):
     """Reads class, eater, eaten, row and column off every patch."""
 
-    def __init__(self, width: int = 128):
+    def __init__(self, width: int):
         super().__init__()
-        self.sizes = (len(CLASSES), NAMES, NAMES, GRID, GRID)
+        self.sizes = (len(CLASSES), NAMES, NAMES, max(GRIDS), max(GRIDS))
         self.read = nn.Linear(width, sum(self.sizes))
         weight = torch.ones(len(CLASSES))
         weight[0], weight[NAMES : NAMES + len(CHARACTERS)] = 0.15, 2.0
         self.register_buffer("weight", weight)
 
     def forward(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss and the accuracies; `labels` is `[picture, patch, 3]`."""
-        name, eater, eaten, row, column = self.read(hidden).flatten(0, 1).split(self.sizes, -1)
-        patch = torch.arange(GRID * GRID).repeat(len(hidden))
-        labels = labels.flatten(0, 1).long()
-        loss = F.cross_entropy(name, labels[:, 0], weight=self.weight)
-        loss = loss + 0.1 * F.cross_entropy(row, patch // GRID)
-        loss = loss + 0.1 * F.cross_entropy(column, patch % GRID)
-        for guess, right in ((eater, labels[:, 1]), (eaten, labels[:, 2])):
-            loss = loss + 0.5 * F.cross_entropy(guess, right, ignore_index=-1)
-        truth = labels[:, 0]
-        character = (truth >= NAMES) & (truth < len(CLASSES) - 2)
+        """Return the loss and the accuracies; `labels` is `[picture, patch, 5]`."""
+        guesses = self.read(hidden).float().flatten(0, 1).split(self.sizes, -1)
+        truths = labels.flatten(0, 1).long().unbind(-1)
+        loss = F.cross_entropy(guesses[0], truths[0], weight=self.weight)
+        for guess, right, weight in zip(guesses[1:], truths[1:], (0.5, 0.5, 0.1, 0.1), strict=True):
+            if (right >= 0).any():
+                loss = loss + weight * F.cross_entropy(guess, right, ignore_index=-1)
+        truth, hit = truths[0], guesses[0].argmax(-1) == truths[0]
         shown = {
             "object": (truth > 0) & (truth < NAMES),
-            "character": character,
+            "character": (truth >= NAMES) & (truth < len(CLASSES) - 2),
             "arrow": truth >= len(CLASSES) - 2,
         }
-        hit = name.argmax(-1) == truth
         accuracy = {k: hit[m].float().mean().item() for k, m in shown.items()}
-        m = labels[:, 1] > 0
-        accuracy["eater"] = (eater.argmax(-1) == labels[:, 1])[m].float().mean().item()
+        m = truths[1] > 0
+        accuracy["eater"] = (guesses[1].argmax(-1) == truths[1])[m].float().mean().item()
         return loss, accuracy
 
 
-def optimisers(modules: list[nn.Module], tables: set[int], *, muon: float, adam: float) -> list:
-    """Return Muon for the matrices and AdamW for the rest; `tables` are ids of embeddings."""
-    matrices, rest = [], []
-    for p in (p for m in modules for p in m.parameters()):
-        (matrices if p.ndim == 2 and id(p) not in tables else rest).append(p)
+def placed(labels: Tensor) -> Tensor:
+    """Return labels `[picture, row, column, 3]` with each patch's row and column beside them."""
+    side = labels.shape[1]
+    where = torch.stack(torch.meshgrid(*[torch.arange(side)] * 2, indexing="ij"), -1)
+    return torch.cat([labels, where.expand(len(labels), -1, -1, -1).to(labels)], -1)
+
+
+def optimisers(modules: list[nn.Module], tables: list[Tensor], *, muon: float, adam: float) -> list:
+    """Return Muon for the matrices and AdamW for the rest, `tables` (embeddings) among them."""
+    params = dict.fromkeys(p for m in modules for p in m.parameters() if p.requires_grad)
+    kept = {id(p) for p in tables}
+    matrices = [p for p in params if p.ndim == 2 and id(p) not in kept]
+    rest = [p for p in params if p.ndim != 2 or id(p) in kept]
     return [
         Muon(matrices, lr=muon, weight_decay=0.01),
         torch.optim.AdamW(rest, lr=adam, betas=(0.9, 0.98), weight_decay=0.01),
@@ -220,10 +137,9 @@ def _restore(path: Path, modules: dict[str, nn.Module], optims: list) -> None:
         optim.load_state_dict({"state": kept, "param_groups": now["param_groups"]})
 
 
-def fit(name, modules: dict[str, nn.Module], optims, steps: int, loss_of, work: Path) -> None:
-    """Run `steps` steps of `loss_of(step) -> loss, log`, resuming from and writing checkpoints."""
-    rank, world = dist.get_rank(), dist.get_world_size()
-    path, note = work / f"{name}.safetensors", work / f"{name}.json"
+def fit(stage, modules: dict[str, nn.Module], optims, steps: int, loss_of, work: Path) -> None:
+    """Take the steps that are left; keep a checkpoint every two minutes and at the end."""
+    path, note = work / f"{stage}.safetensors", work / f"{stage}.json"
     first, spent = 0, 0.0
     if path.exists():
         told = json.loads(note.read_text())
@@ -231,186 +147,256 @@ def fit(name, modules: dict[str, nn.Module], optims, steps: int, loss_of, work: 
         _restore(path, modules, optims)
     base = [[g["lr"] for g in o.param_groups] for o in optims]
     params = [p for o in optims for g in o.param_groups for p in g["params"]]
-    sums: dict[str, list[float]] = {}
+    device, sums = params[0].device.type, {}
     began = saved = time.time()
     for step in range(first, steps):
         for optim, rates in zip(optims, base, strict=True):
             for group, lr in zip(optim.param_groups, rates, strict=True):
                 group["lr"] = lr * rate(step, steps)
-        loss, log = loss_of(step)
+        with torch.autocast(device, torch.bfloat16):
+            loss, log = loss_of(step)
         loss.backward()
-        flat = torch.cat(
-            [p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in params]
-        )
-        dist.all_reduce(flat)
-        flat /= world
-        flat *= min(1.0, 1.0 / (flat.norm().item() + 1e-6))
-        for p, g in zip(params, flat.split([p.numel() for p in params]), strict=True):
-            p.grad = g.view_as(p)
+        nn.utils.clip_grad_norm_(params, 1.0)
         for optim in optims:
             optim.step()
             optim.zero_grad()
         for k, v in (log | {"loss": loss.item()}).items():
             if v == v:
                 sums.setdefault(k, []).append(v)
-        if rank == 0 and ((step + 1) % 50 == 0 or step + 1 == steps):
+        last = step + 1 == steps
+        if (step + 1) % 50 == 0 or last:
             means = "  ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in sums.items())
             speed = (step + 1 - first) / (time.time() - began)
-            print(f"{name} {step + 1}/{steps}  {speed:.2f} steps/s  {means}", flush=True)
+            print(f"{stage} {step + 1}/{steps}  {speed:.2f} steps/s  {means}", flush=True)
             sums = {}
-        last = step + 1 == steps
-        if rank == 0 and (time.time() - saved > 120 or last):
-            part = work / f"{name}.part"
+        if time.time() - saved > 120 or last:
+            part = work / f"{stage}.part"
             save_file(_state(modules, optims), part)
             part.replace(path)
             saved = time.time()
             note.write_text(json.dumps({"step": step + 1, "seconds": spent + saved - began}))
-    dist.barrier()
 
 
-def train_tower(net, pool: Pool, recipe: Recipe, work: Path) -> None:
-    """Teach the tower what stands in every patch."""
+def _tables(*modules: nn.Module) -> list[Tensor]:
+    every = (m for module in modules for m in module.modules())
+    return [m.weight for m in every if isinstance(m, nn.Embedding)]
+
+
+def train_tower(net, mini, pool: Pool, recipe: Recipe, work: Path) -> None:
+    """Teach the tower what stands in every patch of the whole picture, and of one of its tiles."""
     torch.manual_seed(recipe.seed + 1)
-    heads, tower = TowerHeads(), net.model.vision_tower
-    tables = {id(p) for m in tower.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    tables |= {id(p) for p in heads.parameters()}
+    tower = nn.ModuleList(mini.tower(net))
+    heads = TowerHeads(net.config.text_config.hidden_size).to(net.device)
 
     def loss_of(step: int):
-        rng = Random(f"{recipe.seed}/tower/{step}/{dist.get_rank()}")
-        at = np.array(sorted(rng.sample(range(len(pool)), recipe.tower_batch)))
-        labels = torch.from_numpy(pool.labels[at]).flatten(1, 2)
-        return heads(features(net, normalised(pool.pixels[at])), labels)
+        rng = Random(f"{recipe.seed}/tower/{step}")
+        n = recipe.tower_batch // (1 + mini.tiles)
+        at = sorted(rng.sample(range(len(pool)), n))
+        pixels = looks.normalised(pool.pixels(at, mini.side))
+        labels = torch.from_numpy(pool.labels(at, mini.grid))
+        if mini.tiles:
+            tile = [rng.randrange(4) for _ in at]
+            each = range(n), tile
+            tiles = looks.quarters(pool.pixels(at, 2 * mini.side))[each]
+            inside = torch.from_numpy(looks.quarters(pool.labels(at, 2 * mini.grid))[each])
+            inside[..., 1:] = -1  # a tile does not show the whole chain
+            pixels = torch.cat([pixels, looks.normalised(tiles)])
+            labels = torch.cat([labels, inside])
+        ordered = torch.from_numpy(mini.order(placed(labels).numpy())).to(net.device)
+        return heads(mini.patches(net, pixels.to(net.device)), ordered)
 
-    modules = {"tower": tower, "heads": heads}
-    optims = optimisers([tower, heads], tables, muon=recipe.tower_muon, adam=recipe.adam)
-    fit("tower", modules, optims, recipe.tower_steps, loss_of, work)
-
-
-def keep_features(net, pool: Pool, work: Path) -> np.ndarray:
-    """Return the frozen tower's features of the whole pool, `[picture, token, channel]` float16."""
-    path, rank, world = work / "features.npy", dist.get_rank(), dist.get_world_size()
-    shape = (len(pool), TOKENS, 128)
-    if not path.exists():
-        part = work / "features.part"
-        if rank == 0:
-            np.lib.format.open_memmap(part, "w+", np.float16, shape).flush()
-        dist.barrier()
-        out = np.lib.format.open_memmap(part, "r+")
-        with torch.no_grad():
-            for start in range(rank * 100, len(pool), 100 * world):
-                at = slice(start, start + 100)
-                out[at] = features(net, normalised(pool.pixels[at])).half().numpy()
-        out.flush()
-        dist.barrier()
-        if rank == 0:
-            part.rename(path)
-        dist.barrier()
-    return np.load(path, mmap_mode="r")
+    optims = optimisers(
+        [tower, heads], [*_tables(tower), heads.read.weight], muon=recipe.tower_muon,
+        adam=recipe.adam,
+    )  # fmt: skip
+    fit("tower", {"net": net, "heads": heads}, optims, recipe.tower_steps, loss_of, work)
 
 
-def train_decoder(net, pool: Pool, kept: np.ndarray, recipe: Recipe, work: Path) -> None:
+def train_queries(net, mini, turns, pool: Pool, recipe: Recipe, work: Path) -> None:
+    """Teach each of InstructBLIP's queries what stands in a stretch of patches of its own."""
+    torch.manual_seed(recipe.seed + 3)
+    width, queries = net.config.text_config.hidden_size, turns.tokens
+    stretch = mini.grid**2 // queries
+    spread = nn.Linear(width, stretch * width).to(net.device)
+    heads = TowerHeads(width).to(net.device)
+
+    def loss_of(step: int):
+        rng = Random(f"{recipe.seed}/queries/{step}")
+        at = sorted(rng.sample(range(len(pool)), recipe.tower_batch))
+        asked = [[rng.choice(pack.about(rng, pool.scene(i), "all")).prompt(True)] for i in at]
+        image = image_tokens(net, mini, turns, pool, at, asked, rng)
+        patches = spread(image).view(len(at), mini.grid**2, width)
+        labels = torch.from_numpy(mini.order(placed_at(pool, at, mini.grid)))
+        return heads(patches, labels.to(net.device))
+
+    modules = {"net": net, "heads": heads, "spread": spread}
+    trained = [net, heads, spread]
+    tables = [*_tables(net), heads.read.weight, net.query_tokens]
+    optims = optimisers(trained, tables, muon=recipe.tower_muon, adam=recipe.adam)
+    fit("queries", modules, optims, recipe.query_steps, loss_of, work)
+
+
+def placed_at(pool: Pool, at: list[int], grid: int):
+    """Return `[picture, row, column, 5]` labels of pictures of the pool."""
+    return placed(torch.from_numpy(pool.labels(at, grid))).numpy()
+
+
+def image_tokens(net, mini, turns, pool, at, prompts, rng) -> Tensor:
+    """Return `[picture, token, channel]`: what the decoder gets to read of pictures of the pool.
+
+    InstructBLIP's Q-Former reads one of the row's prompts besides, picked at random.
+    """
+    seen = mini.look(pool, at)
+    if hasattr(net, "qformer"):
+        texts = [rng.choice(asked) for asked in prompts]
+        read = turns.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+        seen |= {f"qformer_{k}": read[k] for k in ("input_ids", "attention_mask")}
+    seen = {k: v.to(net.device) for k, v in seen.items()}
+    made = net.get_image_features(**seen, return_dict=True).pooler_output
+    made = made if isinstance(made, Tensor) else torch.cat(list(made))
+    return made.reshape(len(at), turns.tokens, -1)
+
+
+def decode(net, turns, image: Tensor, rows: dict[str, Tensor]) -> Tensor:
+    """Return the decoder's last states, `[row, position, channel]`, of packed rows.
+
+    The first rows have the pictures whose tokens are `image`.
+    """
+    lm = net.get_decoder()
+    hidden = lm.embed_tokens(rows["tokens"])
+    there = (rows["tokens"] == turns.image)[..., None]
+    hidden = hidden.masked_scatter(there, image.to(hidden))
+    position = rows["position"] if turns.mini.merged else rows["position"][0]
+    turned = lm.rotary_emb(hidden, position)
+    mask = torch.zeros_like(rows["segment"], dtype=hidden.dtype)[:, None, None]
+    mask = mask.masked_fill(~pack.seen(rows["segment"])[:, None], -1e9)
+    for layer in lm.layers:
+        hidden = layer(hidden, attention_mask=mask, position_embeddings=turned)
+    return lm.norm(hidden)
+
+
+def train_decoder(net, mini, turns, pool: Pool, recipe: Recipe, work: Path) -> None:
     """Teach the projector and the decoder from packed questions."""
-    lm, projector = net.model.language_model, net.model.multi_modal_projector
-    scale = nn.ParameterList([nn.Parameter(torch.tensor(8.0))])
+    lm, head = net.get_decoder(), net.get_output_embeddings()
     torch.manual_seed(recipe.seed + 2)
-    reader = nn.Linear(lm.config.hidden_size, sum(pack.HINTS.values()))
-    tables = {id(lm.embed_tokens.weight), id(net.lm_head.weight), id(reader.weight)}
-    tok = tokenizer()
-    names = CLASSES[1:NAMES] + CHARACTERS
-    ids = torch.tensor(
-        [tok.convert_tokens_to_ids(("▁" if i < NAMES - 1 else "") + n) for i, n in enumerate(names)]
-    )
+    scale = nn.ParameterList([nn.Parameter(torch.tensor(8.0))]).to(net.device)
+    reader = nn.Linear(lm.config.hidden_size, sum(pack.HINTS.values())).to(net.device)
+    names = [f"▁{n}" for n in CLASSES[1:NAMES]] + CHARACTERS
+    ids = torch.tensor(turns.tokenizer.convert_tokens_to_ids(names), device=net.device)
 
     def loss_of(step: int):
-        rng = Random(f"{recipe.seed}/decoder/{step}/{dist.get_rank()}")
+        rng = Random(f"{recipe.seed}/decoder/{step}")
         stage = "start" if step < recipe.start * recipe.steps else "all"
         texts = recipe.texts[step > recipe.steps * 0.55]
         at = sorted(rng.sample(range(len(pool)), recipe.batch - texts))
-        pictures, bare = pack.batch(rng, [pool.scene(i) for i in at], texts, stage)
-        image = projector(torch.from_numpy(kept[at].astype(np.float32)))
-        hidden, target, kind, hints = rows(net, image, pictures, bare)
+        rows, prompts = pack.batch(turns, rng, [pool.scene(i) for i in at], texts, stage)
+        rows = {k: v.to(net.device) for k, v in rows.items()}
+        image = image_tokens(net, mini, turns, pool, at, prompts, rng)
+        hidden = decode(net, turns, image, rows)
+        target, hints = rows["target"], rows["hints"]
         m = target != pack.IGNORE
-        logits = net.lm_head(hidden[m])
+        logits = head(hidden[m]).float()
         loss = F.cross_entropy(logits, target[m])
-        label = torch.from_numpy(pool.labels[at][..., 0].astype(np.int64)).flatten(1)
+        label = torch.from_numpy(mini.classes(pool, at)).long().to(net.device)
         known = (label > 0) & (label <= len(names))
-        words = F.normalize(lm.embed_tokens.weight[ids], dim=-1)
-        near = scale[0] * F.normalize(image[known], dim=-1) @ words.T
-        loss = loss + recipe.align * F.cross_entropy(near, label[known] - 1)
+        if recipe.align and known.any():
+            words = F.normalize(lm.embed_tokens.weight[ids], dim=-1)
+            near = scale[0] * F.normalize(image[known].float(), dim=-1) @ words.T
+            loss = loss + recipe.align * F.cross_entropy(near, label[known] - 1)
         told = (hints != pack.IGNORE).any(-1)
-        guesses = reader(hidden[told]).split(tuple(pack.HINTS.values()), -1)
-        for guess, hint in zip(guesses, hints[told].unbind(-1), strict=True):
-            if (hint != pack.IGNORE).any():
-                loss = loss + recipe.hint * F.cross_entropy(guess, hint)
-        right, of = logits.argmax(-1) == target[m], kind[m]
+        guesses = reader(hidden[told]).float().split(tuple(pack.HINTS.values()), -1)
+        right, of = logits.argmax(-1) == target[m], rows["kind"][m]
         log = {k: right[of == i].float().mean().item() for i, k in enumerate(pack.KINDS)}
         for name, guess, hint in zip(pack.HINTS, guesses, hints[told].unbind(-1), strict=True):
             m = hint != pack.IGNORE
-            log[name] = (guess.argmax(-1) == hint)[m].float().mean().item()
+            if m.any():
+                loss = loss + recipe.hint * F.cross_entropy(guess, hint)
+                log[name] = (guess.argmax(-1) == hint)[m].float().mean().item()
         return loss, log
 
-    modules = {"projector": projector, "decoder": lm, "head": net.lm_head, "scale": scale}
-    modules["reader"] = reader
-    optims = optimisers([*modules.values()], tables, muon=recipe.muon, adam=recipe.adam)
+    tables = [*_tables(net), head.weight, reader.weight, getattr(net, "query_tokens", head.weight)]
+    optims = optimisers([net, scale, reader], tables, muon=recipe.muon, adam=recipe.adam)
+    modules = {"net": net, "scale": scale, "reader": reader}
     fit("decoder", modules, optims, recipe.steps, loss_of, work)
 
 
-def _worker(rank: int, world: int, recipe: Recipe, work: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = dist.FileStore(f"{work}/rendezvous", world)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
-    work = Path(work)
-    pool, net = Pool(work / "pool"), model(recipe.seed)
-    train_tower(net, pool, recipe, work)
-    net.model.vision_tower.requires_grad_(False)
-    train_decoder(net, pool, keep_features(net, pool, work), recipe, work)
-    dist.destroy_process_group()
+@torch.no_grad()
+def inherit(net, turns, folder: Path, *, tower: bool) -> None:
+    """Give `net` the decoder of the miniature in `folder`: layers by name, words by spelling.
+
+    With `tower`, the vision tower too. What the other has not stays as it is.
+    """
+    other = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    lm, old = net.get_decoder(), other.get_decoder()
+    words = AutoTokenizer.from_pretrained(folder).get_vocab()
+    words[turns.tokenizer.eos_token] = words["</s>"]
+    pairs = [(t, i, words[t]) for t, i in turns.tokenizer.get_vocab().items() if t in words]
+    mine, theirs = (torch.tensor([pair[i] for pair in pairs]) for i in (1, 2))
+    for table, source in (
+        (lm.embed_tokens.weight, old.embed_tokens.weight),
+        (net.get_output_embeddings().weight, other.get_output_embeddings().weight),
+    ):
+        table[mine] = source[theirs]
+    lm.layers.load_state_dict(old.layers.state_dict(), strict=False)  # Qwen2 has biases besides
+    lm.norm.load_state_dict(old.norm.state_dict())
+    if tower:
+        net.model.vision_tower.load_state_dict(other.model.vision_tower.state_dict())
 
 
-def train(recipe: Recipe, work: Path = WORK, *, ranks: int = 2):
+def train(name: str, recipe: Recipe, work: Path = WORK, *, compiled: bool = False):
     """Draw, train and return the model, resuming whatever `work` holds."""
-    render(work / "pool", recipe.pictures, seed=recipe.seed, workers=ranks)
-    (work / "rendezvous").unlink(missing_ok=True)
-    torch.multiprocessing.spawn(_worker, (ranks, recipe, str(work)), nprocs=ranks)
-    net = model(recipe.seed)
-    tower, decoder = load_file(work / "tower.safetensors"), load_file(work / "decoder.safetensors")
-    parts = {
-        "tower": (net.model.vision_tower, tower),
-        "projector": (net.model.multi_modal_projector, decoder),
-        "decoder": (net.model.language_model, decoder),
-        "head": (net.lm_head, decoder),
-    }
-    for name, (module, state) in parts.items():
-        module.load_state_dict({k: state[f"{name}.{k}"] for k in module.state_dict()})
-    return net
+    render(work / "pool", recipe.pictures, seed=recipe.seed)
+    mini, pool = MINIS[name], Pool(work / "pool")
+    work = work / name
+    work.mkdir(exist_ok=True)
+    turns = pack.Turns(name, mini.classes(pool, [0]).shape[1])
+    net = make(name, recipe.seed)
+    if mini.decoder_of:
+        inherit(net, turns, card.FOLDER / mini.decoder_of, tower=bool(mini.tower_of))
+    net.set_attn_implementation("eager")  # faster than sdpa in bfloat16 on a CPU
+    net = net.to("cuda" if torch.cuda.is_available() else "cpu").train()
+    if compiled:
+        for layer in net.get_decoder().layers:
+            layer.compile()
+    if not mini.tower_of:
+        train_tower(net, mini, pool, recipe, work)
+    for module in mini.tower(net):
+        module.requires_grad_(False)
+    if recipe.query_steps:
+        train_queries(net, mini, turns, pool, recipe, work)
+    train_decoder(net, mini, turns, pool, recipe, work)
+    return net.cpu()
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.generate.train", description=__doc__)
+    parser.add_argument("name", choices=MINIS)
     parser.add_argument("--work", type=Path, default=WORK, help="checkpoints and pictures")
-    parser.add_argument("--out", type=Path, default=card.MINIS / "mini-llava")
-    parser.add_argument("--ranks", type=int, default=2, help="processes, one a core")
+    parser.add_argument("--out", type=Path, help="where it is saved; data/minis/NAME")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="faster; needs a C++ compiler")
     for field in fields(Recipe):
         if field.type in (int, float):
-            name = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(name, type=field.type, default=field.default)
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=field.type)
     given = parser.parse_args(arguments)
-    told = {f.name: getattr(given, f.name, f.default) for f in fields(Recipe)}
-    net = train(Recipe(**told), given.work, ranks=given.ranks)
-    seconds = sum(
-        json.loads((given.work / f"{stage}.json").read_text())["seconds"]
-        for stage in ("pool", "tower", "decoder")
-    )
+    torch.set_num_threads(given.threads)
+    told = {f.name: getattr(given, f.name, None) for f in fields(Recipe)}
+    told = MINIS[given.name].recipe | {k: v for k, v in told.items() if v is not None}
+    recipe, out = Recipe(**told), given.out or card.FOLDER / given.name
+    net = train(given.name, recipe, given.work, compiled=given.compile)
+    notes = [given.work / "pool.json", *sorted((given.work / given.name).glob("*.json"))]
+    seconds = sum(json.loads(note.read_text())["seconds"] for note in notes)
+    machine = "a GPU" if torch.cuda.is_available() else f"a {platform.machine()} CPU"
     story = {
-        "command": "python -m data.generate.train",
+        "command": f"python -m data.generate.train {given.name}",
         "minutes": round(seconds / 60),
-        "hardware": f"{given.ranks} processes of one thread ({platform.machine()} CPU)",
-        "recipe": told,
+        "hardware": f"{machine}, {given.threads} thread{'s' * (given.threads > 1)}",
+        "recipe": asdict(recipe),
+        "decoder": MINIS[given.name].decoder_of,
         "history": "",
     }
-    card.save(net, given.out)
-    card.write(given.out, card.measure(load(str(given.out))), story)
+    card.save(given.name, net, out)
+    card.write(out, card.measure(load(str(out))), story)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data.generate import draw, mini, pool, questions, scenes, tasks
+from data.generate import draw, pool, questions, scenes, tasks, words
+from data.generate.minis import MINIS
 
 
 @pytest.fixture(scope="module")
@@ -106,53 +107,68 @@ def test_answers_about_food_chains_follow_the_arrows(studio):
         assert len(set(q.choices)) == 3
 
 
-def test_patch_labels_stand_where_things_are(studio):
+@pytest.mark.parametrize("grid", pool.GRIDS)
+def test_patch_labels_stand_where_things_are(studio, grid):
     scene = scenes.still_life(Random(4), studio, signs=1)
-    labels = pool.labels(scene)[..., 0]
+    labels, cell = pool.labels(scene, grid)[..., 0], draw.SIZE // grid
     for thing in scene.things:
         x0, y0, x1, y1 = thing.box
-        centre = labels[(y0 + y1) // 2 // pool.CELL, (x0 + x1) // 2 // pool.CELL]
+        centre = labels[(y0 + y1) // 2 // cell, (x0 + x1) // 2 // cell]
         assert pool.CLASSES[centre] == thing.name
 
 
-def test_pool_pixels_are_the_processors(studio):
-    scene = scenes.still_life(Random(5), studio)
-    out = mini.processor().image_processor(
-        scene.picture, do_rescale=False, do_normalize=False, return_tensors="np"
-    )
-    np.testing.assert_array_equal(
-        out["pixel_values"][0].transpose(1, 2, 0), pool.shrink(scene.picture)
-    )
+@pytest.fixture(scope="module", params=MINIS)
+def processor(request):
+    return MINIS[request.param].processor()
 
 
-def test_every_word_of_the_world_is_one_token():
-    tok = mini.tokenizer()
+def test_every_word_of_the_world_is_one_token(processor):
     for word in questions.vocabulary():
-        assert len(tok.tokenize(word)) == 1, word
+        assert len(processor.tokenizer.tokenize(f"a {word}")) == 2, word
 
 
 @pytest.mark.parametrize("text", ["CAT 47", "zeppelin", "naïve 日本 🙂", "a\nb", "x  y"])
-def test_any_text_survives_the_tokenizer(text):
-    tok = mini.tokenizer()
+def test_any_text_survives_the_tokenizer(text, processor):
+    tok = processor.tokenizer
     ids = tok.encode(text, add_special_tokens=False)
     assert tok.unk_token_id not in ids
     assert tok.decode(ids) == text
 
 
-def test_signs_are_spelled_and_come_back_joined():
-    tok = mini.tokenizer()
+def test_signs_are_spelled_and_come_back_joined(processor):
+    tok = processor.tokenizer
     for text in ("CAT", "47"):
         assert len(tok.tokenize(text)) == len(text)
         assert tok.decode(tok.encode(text, add_special_tokens=False)) == text
 
 
-def test_the_template_puts_the_system_prompt_first_with_and_without_being_told():
-    processor = mini.processor()
-    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Hi?"}]}
-    system = {"role": "system", "content": [{"type": "text", "text": mini.SYSTEM}]}
-    bare = processor.apply_chat_template([user], add_generation_prompt=True)
-    told = processor.apply_chat_template([system, user], add_generation_prompt=True)
-    assert bare == told == f"{mini.SYSTEM} USER: <image>\nHi? ASSISTANT:"
+USER = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Hi?"}]}
+TURNS = {
+    "mini-llava": (words.SYSTEM, "{} USER: <image>\nHi? ASSISTANT:"),
+    "mini-llava-next": (words.SYSTEM, "{} USER: <image>\nHi? ASSISTANT:"),
+    "mini-shikra": (words.SYSTEM, "{} USER: <im_start><image><im_end> Hi? ASSISTANT:"),
+    "mini-qwen2vl": (
+        words.HELPER,
+        "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|>"
+        "<|vision_end|>Hi?<|im_end|>\n<|im_start|>assistant\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_the_template_puts_the_system_prompt_first_with_and_without_being_told(name):
+    processor, (prompt, text) = MINIS[name].processor(), TURNS[name]
+    system = {"role": "system", "content": [{"type": "text", "text": prompt}]}
+    bare = processor.apply_chat_template([USER], add_generation_prompt=True)
+    told = processor.apply_chat_template([system, USER], add_generation_prompt=True)
+    assert bare == told == text.format(prompt)
+
+
+def test_internvl_has_no_system_prompt():
+    text = (
+        MINIS["mini-internvl"].processor().apply_chat_template([USER], add_generation_prompt=True)
+    )
+    assert text == ("<|im_start|>user\n<IMG_CONTEXT>\nHi?<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_pope_asks_six_balanced_questions_of_a_picture(drawn):
