@@ -100,9 +100,15 @@ def photograph():
 @torch.no_grad()
 def eager_attention(vlm, inputs) -> torch.Tensor:
     """Oracle: every attention matrix `[layer, row, head, query, key]`, from eager attention."""
+    model, batch = vlm.family.call(with_eager(vlm).model, inputs.batch)
+    return torch.stack(model(**batch, use_cache=False, output_attentions=True).attentions)
+
+
+def with_eager(vlm):
+    """The same VLM with its language model's attention computed the slow way."""
     model = copy.deepcopy(vlm.model)
     model.set_attn_implementation({"text_config": "eager"})
-    return torch.stack(model(**inputs.batch, output_attentions=True).attentions)
+    return type(vlm)(vlm.name, model, vlm.processor, vlm.family)
 
 
 def hooks_on(model) -> int:
