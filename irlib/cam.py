@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from irlib.hooks import edit
+from irlib.hooks import edit, rows
 from irlib.inputs import Answer, Inputs
 from irlib.maps import Maps
 
@@ -24,6 +26,7 @@ def llava_cam(
     target: str | Callable[[Tensor], Tensor] = "answer",
     relu_grad: bool = False,
     threshold: float | None = None,
+    views: str = "mean",
 ) -> Maps | list[Maps]:
     """The LLaVA-CAM `Maps` of each row's picture, all layers from one forward and one backward.
 
@@ -40,6 +43,11 @@ def llava_cam(
     copies (eq. 4-5), the answer that of the clean picture. `relu_grad=True` and `threshold=0.5`
     (heat under that part of the maximum is set to 0) are the authors' code.
 
+    Where the model sees a picture in several views (whole and in tiles), a map is their mean at the
+    finest one's cells, or that one alone with `views="finest"`. Where image tokens have no place on
+    the picture (InstructBLIP's queries), each token's heat goes to the patches that it attends to:
+    times its cross-attention, the mean over heads and layers; `maps.grid.note` says so.
+
     Raises `ValueError` for a sample without a picture, an unknown site, a word that the answer does
     not hold, and numbers that are not finite.
 
@@ -54,7 +62,7 @@ def llava_cam(
             "asked for LLaVA-CAM, found a sample without a picture; leave it out: there is nothing "
             "to map"
         )
-    if "pixel_values" not in inputs.batch:
+    if not all("pixel_values" in visual for visual in inputs.visual):
         raise ValueError(
             "asked for LLaVA-CAM, found inputs without pixels; give those of vlm.prepare, not of "
             "vlm.encode"
@@ -65,28 +73,40 @@ def llava_cam(
         )
     whole = inputs.followed_by(answer)
     at, total = _target(vlm, inputs, answer, whole, target)
-    pixels, unit = inputs.batch["pixel_values"], _pixel_unit(vlm)
-    draw = torch.Generator().manual_seed(seed)
-    heats = []
+    # the same draws for each row: its map does not depend on its neighbours in the batch
+    draws = [torch.Generator().manual_seed(seed) for _ in range(len(inputs))]
+    laid = []
     for _ in range(n):
-        # one draw for all rows: a row's map does not depend on its neighbours in the batch
-        grain = noise * unit * torch.randn(pixels.shape[1:], generator=draw)
-        noisy = replace(whole, batch=whole.batch | {"pixel_values": pixels + grain.to(pixels)})
-        by_row = _features_and_slopes(vlm, noisy, site, at, total)
-        heats.append([_heat(*both, relu_grad, threshold) for both in by_row])
-    heats = [torch.stack(copies).mean(0).cpu().numpy() for copies in zip(*heats, strict=True)]
-    rows = zip(heats, inputs.grids, inputs.pictures, inputs.samples, strict=True)
+        noisy = _noisy(vlm, whole, noise, draws)
+        by_row, grids = _features_and_slopes(vlm, noisy, site, at, total)
+        heats = [_heat(*both, relu_grad, threshold).cpu().numpy() for both in by_row]
+        pairs = zip(heats, grids, strict=True)
+        laid.append([grid.lay(heat, views=views) for heat, grid in pairs])
+    heats = [np.stack(copies).mean(0) for copies in zip(*laid, strict=True)]
+    facts = zip(heats, inputs.grids, inputs.pictures, inputs.samples, strict=True)
     maps = [
-        Maps(grid.lay(heat), site, grid, picture, sample, vlm.name)
-        for heat, grid, picture, sample in rows
+        Maps(heat, site, grid, picture, sample, vlm.name) for heat, grid, picture, sample in facts
     ]
     return maps[0] if len(maps) == 1 else maps
 
 
-def _features_and_slopes(vlm, whole, site, at, total) -> list[tuple[Tensor, Tensor]]:
-    """A and dz/dA, each `[layer, token, channel]`, of every row: one forward, one backward.
+def _noisy(vlm, whole, noise, draws) -> Inputs:
+    """The inputs with noise of that standard deviation on their pictures."""
+    if noise == 0:
+        return whole
+    visual = []
+    for row, draw in zip(whole.visual, draws, strict=True):
+        pixels, processor = row["pixel_values"], vlm.processor.image_processor
+        grain = noise * vlm.family.noise(pixels.cpu(), processor, draw)
+        visual.append(row | {"pixel_values": pixels + grain.to(pixels)})
+    return replace(whole, visual=tuple(visual))
 
-    The gradient is that of a zero added at the image positions, so that nothing else is kept.
+
+def _features_and_slopes(vlm, whole, site, at, total):
+    """A and dz/dA, each `[layer, token, channel]`, of every row, and the grids to lay them on.
+
+    One forward, one backward. The gradient is that of a zero added at the image positions, so that
+    nothing else is kept.
     """
     where = whole.spans.image.nonzero(as_tuple=True)
     features, zeros = {}, {}
@@ -97,13 +117,27 @@ def _features_and_slopes(vlm, whole, site, at, total) -> list[tuple[Tensor, Tens
         return output.index_put(where, zeros[layer], accumulate=True)
 
     first = min(int(positions.min()) for positions in at)
-    with torch.enable_grad(), edit(vlm.site(site), add_zero, once=True):
+    with torch.enable_grad(), edit(vlm.site(site), add_zero, once=True), _bridge(vlm) as crossed:
         logits = vlm.forward(whole, logits_to_keep=whole.length - first).float()
         z = sum(total(row, logits[row, positions - first]) for row, positions in enumerate(at))
         slopes = torch.autograd.grad(z, list(zeros.values()))
     sizes = whole.spans.image.sum(1).tolist()
     stacked = [torch.stack([*values]).float() for values in (features.values(), slopes)]
-    return list(zip(*(values.split(sizes, dim=1) for values in stacked), strict=True))
+    by_row = list(zip(*(values.split(sizes, dim=1) for values in stacked), strict=True))
+    if not crossed:
+        return by_row, whole.grids
+    weights = torch.stack(list(crossed.values())).mean(0).cpu().numpy()  # [row, token, key]
+    pairs = zip(whole.grids, weights, strict=True)
+    # the keys are the patches, and before them one of the whole picture, which has no place
+    return by_row, [grid.through(mine[:, -grid.shape[0] * grid.shape[1] :]) for grid, mine in pairs]
+
+
+def _bridge(vlm):
+    """Collects what stands between image tokens and patches: head-averaged weights by layer."""
+    if vlm.family.bridge is None:
+        return nullcontext({})
+    module, attentions = vlm.family.bridge(vlm.model)
+    return rows(module, None, reduce=lambda weights, _: weights.mean(1), attentions=attentions)
 
 
 def _heat(features, slopes, relu_grad, threshold) -> Tensor:
@@ -168,10 +202,3 @@ def _tokens_of(vlm, ids, words) -> list[int]:
     stop = start + len(words)
     spans = zip([0, *ends], ends, strict=False)
     return [index for index, (a, b) in enumerate(spans) if a < stop and b > start]
-
-
-def _pixel_unit(vlm) -> Tensor:
-    """What 1 in pixel units of 0 to 1 is after the processor's normalisation, by channel."""
-    processor = vlm.processor.image_processor
-    unit = torch.tensor(processor.image_std if processor.do_normalize else [1.0])
-    return 1 / unit[:, None, None]

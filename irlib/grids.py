@@ -1,23 +1,32 @@
 """Where each image token lies on the original picture.
 
-A processor resizes, crops and cuts a picture before the vision tower sees it. A `Grid` undoes that:
-it gives every image token its box in the pixels of the picture that the user handed in.
+A processor resizes, crops, pads and cuts a picture before the vision tower sees it. A `Grid` undoes
+that: it gives every image token its box in the pixels of the picture that the user handed in. How
+the families' processors cut is in layouts.py.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+VIEWS = ("mean", "finest")  # which views of a picture make a map
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """The image tokens of one picture, laid back on it.
 
-    `size` is the picture's (width, height) in pixels; `cells [row, col]` holds the index of the
-    image token that sits there, counted among the image tokens; `boxes [token, 4]` its x0, y0,
-    x1, y1 in pixels of the original picture, which may reach beyond it where a processor pads.
+    `size` is the picture's (width, height) in pixels; `boxes [token, 4]` the x0, y0, x1, y1 of each
+    image token, which may reach beyond the picture where a processor pads, and NaN for a token that
+    lies on no cell (the end of a row, a query). `views` are the layouts in which the picture is
+    seen, the finest first: `[row, col]` index of the image token there. `cells [row, col, 4]` are
+    the boxes of a map's cells, those of the finest view.
+
+    Without views no token has a place of its own: `weights [row, col, token]` then say how much of
+    a token's value each cell gets, and `note` says in words what that is.
 
     >>> grid = crop_grid((200, 100), shape=(2, 2), resize={"shortest_edge": 56}, crop=(56, 56))
     >>> grid.shape, grid.boxes[0].tolist()
@@ -25,21 +34,59 @@ class Grid:
     """
 
     size: tuple[int, int]
-    cells: np.ndarray
     boxes: np.ndarray
+    views: tuple[np.ndarray, ...]
+    cells: np.ndarray
+    weights: np.ndarray | None = None
+    note: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.cells.shape
+        """Rows and columns of a map."""
+        return self.cells.shape[:2]
 
-    def lay(self, values: np.ndarray) -> np.ndarray:
-        """`values [..., token]` as `[..., row, col]`."""
-        return values[..., self.cells]
+    @property
+    def placed(self) -> np.ndarray:
+        """Mask `[token]` of the image tokens that lie on a cell."""
+        return ~np.isnan(self.boxes).any(1)
+
+    def lay(self, values: np.ndarray, *, views: str = "mean") -> np.ndarray:
+        """`values [..., token]` as `[..., row, col]`, at the finest view's cells.
+
+        Where a picture is seen in several views (a base view and tiles), "mean" is their mean, the
+        coarser ones resampled by area, so that every token's value counts; "finest" takes the
+        finest view alone. Raises `ValueError` for other views, and without views or weights.
+
+        >>> grid = crop_grid((40, 40), shape=(2, 2))
+        >>> grid.lay(np.arange(4)).tolist()
+        [[0, 1], [2, 3]]
+        """
+        if views not in VIEWS:
+            raise ValueError(f"asked for the views {views!r}, found no such; use one of {VIEWS}")
+        if self.weights is not None:
+            return np.einsum("...t,rct->...rc", values, self.weights)
+        if not self.views:
+            raise ValueError(
+                "asked to lay values on a picture, found tokens without a place on it; give the "
+                "grid weights first, as llava_cam does"
+            )
+        finest, *others = self.views
+        if not others or views == "finest":
+            return values[..., finest]
+        total, count = values[..., finest].astype(float), np.ones(self.shape)
+        for view in others:
+            share = self._share(view.ravel())  # [row, col, token of the view]
+            total = total + np.einsum("...t,rct->...rc", values[..., view.ravel()], share)
+            count = count + share.sum(-1)
+        return (total / count).astype(np.result_type(values, np.float32))
+
+    def through(self, weights: np.ndarray) -> "Grid":
+        """The same grid with the `weights [token, cell]` that bring tokens to cells."""
+        return replace(self, weights=np.asarray(weights).T.reshape(*self.shape, -1))
 
     def spread(self, heat: np.ndarray) -> np.ndarray:
         """`heat [row, col]` as `[y, x]`, a value for each pixel of the picture, 0 off the grid."""
-        boxes = self.boxes[self.cells.ravel()]
+        boxes = self.cells.reshape(-1, 4)
         x0, y0 = np.round(boxes[:, :2].min(0)).astype(int)
         x1, y1 = np.round(boxes[:, 2:].max(0)).astype(int)
         drawn = Image.fromarray(heat.astype(np.float32)).resize((x1 - x0, y1 - y0), Image.BILINEAR)
@@ -49,9 +96,42 @@ class Grid:
 
     def cover(self, boxes: np.ndarray) -> np.ndarray:
         """Share of each cell `[row, col]` that the union of `boxes [box, 4]` covers, in 0..1."""
-        cells = self.lay(self.boxes.T).transpose(1, 2, 0)
-        covered = sum((_overlap(cells, part) for part in _disjoint(boxes)), np.zeros(self.shape))
-        return covered / _overlap(cells, [-np.inf, -np.inf, np.inf, np.inf])
+        covered = sum((_overlap(self.cells, b) for b in _disjoint(boxes)), np.zeros(self.shape))
+        return covered / _overlap(self.cells, [-np.inf, -np.inf, np.inf, np.inf])
+
+    def _share(self, tokens) -> np.ndarray:
+        """How each cell divides among these tokens by area: `[row, col, token]`, sums 1 or 0."""
+        area = np.stack([_overlap(self.cells, self.boxes[token]) for token in tokens], -1)
+        whole = area.sum(-1, keepdims=True)
+        return np.divide(area, whole, out=np.zeros_like(area), where=whole > 0)
+
+
+def grid_of(
+    size: tuple[int, int], views: Sequence[tuple[np.ndarray, np.ndarray]], tokens: int, **facts
+) -> Grid:
+    """The `Grid` of `tokens` image tokens from its views, the finest first.
+
+    Each view is (`index [row, col]` of the image token there, `boxes [row, col, 4]` on the
+    picture). Tokens of no view get no box.
+
+    >>> index, cells = np.array([[1, 0]]), cells_of([0, 10, 20], [0, 5])
+    >>> grid_of((20, 5), [(index, cells)], 3).boxes.tolist()
+    [[10.0, 0.0, 20.0, 5.0], [0.0, 0.0, 10.0, 5.0], [nan, nan, nan, nan]]
+    """
+    boxes = np.full((tokens, 4), np.nan)
+    for index, cells in views:
+        boxes[index] = cells
+    return Grid(size, boxes, tuple(index for index, _ in views), views[0][1], **facts)
+
+
+def cells_of(x: Sequence[float], y: Sequence[float]) -> np.ndarray:
+    """Boxes `[row, col, 4]` of cells whose edges are at `x [col + 1]` and `y [row + 1]`.
+
+    >>> cells_of([0, 2, 4], [0, 3])[0].tolist()
+    [[0.0, 0.0, 2.0, 3.0], [2.0, 0.0, 4.0, 3.0]]
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    return np.stack(np.broadcast_arrays(x[None, :-1], y[:-1, None], x[None, 1:], y[1:, None]), -1)
 
 
 def crop_grid(
@@ -60,23 +140,26 @@ def crop_grid(
     shape: tuple[int, int],
     resize: dict[str, int] | None = None,
     crop: tuple[int, int] | None = None,
+    square: bool = False,
+    first: int = 0,
 ) -> Grid:
     """The `Grid` of a processor that resizes a picture of `size` (width, height) and centre-crops.
 
     `shape` is the grid's (rows, cols); `resize` either {"shortest_edge": n}, which keeps the
     proportions, or {"height": h, "width": w}, or None; `crop` is (height, width) or None. LLaVA-1.5
     resizes the shortest edge and crops the middle, so that its grid covers the centre square.
+    `square=True` pads the picture to a square before; `first` image tokens lie on no cell.
 
     >>> crop_grid((90, 60), shape=(3, 3), resize={"height": 30, "width": 30}).boxes[-1].tolist()
     [60.0, 40.0, 90.0, 60.0]
     """
-    width, height = size
+    width, height = (max(size), max(size)) if square else size
     if resize is None:
         new_width, new_height = width, height
     elif "shortest_edge" in resize:
         edge = resize["shortest_edge"]
-        short, long = min(size), int(edge * max(size) / min(size))
-        new_width, new_height = (edge, long) if width == short else (long, edge)
+        long = int(edge * max(width, height) / min(width, height))
+        new_width, new_height = (edge, long) if width <= height else (long, edge)
     else:
         new_width, new_height = resize["width"], resize["height"]
     crop_height, crop_width = crop or (new_height, new_width)
@@ -84,22 +167,9 @@ def crop_grid(
     rows, cols = shape
     x = (left + np.linspace(0, crop_width, cols + 1)) * (width / new_width)
     y = (top + np.linspace(0, crop_height, rows + 1)) * (height / new_height)
-    edges = np.broadcast_arrays(x[None, :-1], y[:-1, None], x[None, 1:], y[1:, None])
-    cells = np.arange(rows * cols).reshape(shape)
-    return Grid(size=size, cells=cells, boxes=np.stack(edges, -1).reshape(-1, 4))
-
-
-def llava_grid(vlm, batch: dict, row: int, size: tuple[int, int]) -> Grid:
-    """The `Grid` of a LLaVA-1.5 picture: one token a patch of the cropped, resized picture."""
-    processor = vlm.processor.image_processor
-    height, width = batch["pixel_values"].shape[-2:]
-    patch = vlm.model.config.vision_config.patch_size
-    return crop_grid(
-        size,
-        shape=(height // patch, width // patch),
-        resize=dict(processor.size) if processor.do_resize else None,
-        crop=(height, width) if processor.do_center_crop else None,
-    )
+    x, y = x - (width - size[0]) // 2, y - (height - size[1]) // 2
+    index = first + np.arange(rows * cols).reshape(shape)
+    return grid_of(size, [(index, cells_of(x, y))], first + rows * cols)
 
 
 def open_picture(image) -> Image.Image | None:

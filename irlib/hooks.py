@@ -104,16 +104,18 @@ def edit(
 @contextmanager
 def rows(
     decoder: nn.Module,
-    positions: Tensor,
+    positions: Tensor | None,
     *,
     reduce: Callable[[Tensor, Tensor], object] | None = None,
+    attentions: Mapping[Hashable, nn.Module] | None = None,
 ) -> Iterator[dict[int, object]]:
     """Read chosen rows of every attention matrix in one forward, without building the others.
 
     `decoder` is a transformers language model (`model.get_decoder()`), `positions [row, query]`
-    the wanted query positions of each row of the batch. Inside the block the decoder computes its
+    the wanted query positions of each row of the batch, None for all. `attentions` are its
+    attention modules by key, where they are not `layers[i].self_attn`. Inside the block it computes
     attention by sdpa, as before, and beside it softmax(q k^T) for those rows in float32. Filled
-    while the model runs: `{layer: weights [row, head, query, key]}`, or what
+    while the model runs: `{key: weights [row, head, query, key]}`, or what
     `reduce(weights, visible [row, 1, query, key])` makes of them, `visible` being what the mask
     lets these rows see. Raises `RuntimeError` if the decoder runs twice or not at all.
 
@@ -129,19 +131,20 @@ def rows(
     AttentionMaskInterface.register(PROBED, sdpa_mask)  # without it every mask would be None
     seen: dict[int, object] = {}
 
-    def probe(layer, weights, visible):
-        seen[layer] = weights if reduce is None else reduce(weights, visible)
-
     def pass_on(key, args, kwargs):
+        def probe(weights, visible):
+            seen[key] = weights if reduce is None else reduce(weights, visible)
+
         probes = (*kwargs.get("irlib_probes", ()), (probe, positions))
         return args, dict(kwargs, irlib_probes=probes)
 
-    attention = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
+    if attentions is None:
+        attentions = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
     before = decoder.config._attn_implementation
     with ExitStack() as stack:
         stack.callback(decoder.set_attn_implementation, before)
         decoder.set_attn_implementation(PROBED)
-        stack.enter_context(edit(attention, pass_on, at="input", once=True))
+        stack.enter_context(edit(attentions, pass_on, at="input", once=True))
         yield seen
 
 
@@ -160,22 +163,25 @@ def _sdpa_and_probe(module, query, key, value, attention_mask, *, irlib_probes=(
     """sdpa attention; each probe `(call, positions)` also gets its rows of the weights."""
     for call, positions in irlib_probes:
         scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-        call(module.layer_idx, *_weights(query, key, attention_mask, positions, scaling))
+        call(*_weights(query, key, attention_mask, positions, scaling, module.is_causal))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
-def _weights(query, key, mask, positions, scaling):
+def _weights(query, key, mask, positions, scaling, causal):
     """Softmax rows `[row, head, query, key]` in float32, and what their mask lets them see."""
     batch, heads, length, width = query.shape
     groups, keys = key.shape[1], key.shape[2]
+    if positions is None:
+        positions = torch.arange(length).expand(batch, -1)
     positions = positions.to(query.device)
     index = positions[:, None, :, None]
     chosen = query.detach().gather(2, index.expand(-1, heads, -1, width)).float()
     chosen = chosen.view(batch, groups, heads // groups, -1, width)
     scores = chosen @ key.detach().float().transpose(-1, -2).unsqueeze(2) * scaling
     scores = scores.view(batch, heads, -1, keys)
-    if mask is None:  # sdpa's shortcut for a causal mask without padding
-        visible = torch.arange(keys, device=query.device) <= index + (keys - length)
+    if mask is None:  # sdpa's shortcut for a mask without padding
+        last = index + (keys - length) if causal else index * 0 + keys
+        visible = torch.arange(keys, device=query.device) <= last
     else:
         mask = mask[..., :keys].expand(batch, -1, -1, -1)
         mask = mask.gather(2, index.expand(-1, mask.shape[1], -1, keys))

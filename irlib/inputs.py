@@ -1,7 +1,7 @@
 """The records between a sample and an instrument: `Inputs` with their `Spans`, and the `Answer`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from PIL import Image
@@ -18,8 +18,9 @@ class Spans:
     """Masks `[row, position]` of the five segments; padding belongs to none of them.
 
     `image` are the positions of image features; `system` stands before the first, `between` among
-    them (markers of tiles), `user` after the last up to the prompt's end; `answer` follows. Without
-    a picture `image` is empty and `user` begins where the question begins.
+    them (markers of tiles), `user` after the last up to the prompt's end; `answer` follows. Where a
+    family puts the picture before the first token of the text, `system` is empty and `user` all of
+    the text. Without a picture `image` is empty and `user` begins where the question begins.
     """
 
     system: Tensor
@@ -48,19 +49,69 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
+class Features:
+    """What the vision tower makes of one picture: `tokens [token, channel]`, one an image token.
+
+    `deep` are further such features, for decoder layers that are given some of their own; `kind`
+    and `listed` the model's own way to hold them.
+    """
+
+    tokens: Tensor
+    deep: tuple[Tensor, ...]
+    kind: type
+    listed: bool
+
+    @classmethod
+    def divide(cls, seen, sizes: Sequence[int]) -> list["Features"]:
+        """A vision tower's output as one `Features` a picture, of so many tokens each."""
+        listed = not isinstance(seen.pooler_output, Tensor)
+        tokens = torch.cat(list(seen.pooler_output)) if listed else seen.pooler_output
+        tokens = tokens.reshape(-1, tokens.shape[-1])
+        layers = getattr(seen, "deepstack_features", None) or ()
+        deep = [torch.cat(tuple(layer)).split(sizes) for layer in layers]
+        deep = list(zip(*deep, strict=True)) or [()] * len(sizes)
+        pairs = zip(tokens.split(sizes), deep, strict=True)
+        return [cls(*pair, type(seen), listed) for pair in pairs]
+
+    @staticmethod
+    def join(rows: Sequence["Features"]) -> object:
+        """The features of several pictures as the model takes them."""
+        tokens = [row.tokens for row in rows]
+        made = {"pooler_output": tokens if rows[0].listed else torch.cat(tokens)}
+        if rows[0].deep:
+            made["deepstack_features"] = list(zip(*(row.deep for row in rows), strict=True))
+        return rows[0].kind(**made)
+
+
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """Prompts ready for the model, left-padded to one length; one row a sample.
 
-    `batch` holds the model's arguments (`input_ids [row, position]`, `attention_mask`, and what
-    belongs to the pictures, one entry a picture), `spans` the segments, `grids` and `pictures` one
-    entry a row (None without a picture), `samples` where they come from.
+    `text` holds the model's arguments of shape `[row, position]`, `visual` one entry a row: the
+    tensors of its picture as the processor made them, or None; `batch` is both together. `spans`
+    are the segments; `grids` and `pictures` have one entry a row (None without a picture),
+    `samples` are where they come from. `appended` is what an argument of `text` is in an answer,
+    where that is not 0.
     """
 
-    batch: dict[str, Tensor]
+    text: dict[str, Tensor]
+    visual: tuple[dict | None, ...]
     spans: Spans
     grids: tuple[Grid | None, ...]
     pictures: tuple[Image.Image | None, ...]
     samples: tuple[Sample, ...]
+    appended: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> dict:
+        """The model's arguments, the pictures of all rows joined: made anew at each call."""
+        visual = [row for row in self.visual if row is not None]
+        joined = {key: [row[key] for row in visual] for key in (visual[0] if visual else ())}
+        features = joined.pop("features", None)
+        batch = self.text | {key: _join(tensors) for key, tensors in joined.items()}
+        return batch | (
+            {"mm_encoder_outputs": {"image": Features.join(features)}} if features else {}
+        )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -68,7 +119,7 @@ class Inputs:
     @property
     def length(self) -> int:
         """Positions of a row, padding included."""
-        return self.batch["input_ids"].shape[1]
+        return self.text["input_ids"].shape[1]
 
     @property
     def grid(self) -> Grid | None:
@@ -78,20 +129,14 @@ class Inputs:
     def take(self, rows: Sequence[int]) -> "Inputs":
         """These rows, in this order; a row may be taken several times."""
         rows = list(rows)
-        has_picture = [grid is not None for grid in self.grids]
-        pictures = [sum(has_picture[:row]) for row in rows if has_picture[row]]
-        by_row, batch = self.batch["input_ids"].shape, {}
-        for key, value in self.batch.items():
-            if isinstance(value, Tensor) and value.shape[:2] == by_row:
-                batch[key] = value[rows]
-            elif pictures:
-                batch[key] = _pick(value, pictures)
         return Inputs(
-            batch=batch,
+            text={key: value[rows] for key, value in self.text.items()},
+            visual=tuple(self.visual[row] for row in rows),
             spans=Spans(**{key: mask[rows] for key, mask in vars(self.spans).items()}),
             grids=tuple(self.grids[row] for row in rows),
             pictures=tuple(self.pictures[row] for row in rows),
             samples=tuple(self.samples[row] for row in rows),
+            appended=self.appended,
         )
 
     def followed_by(self, answer: Answer) -> "Inputs":
@@ -108,23 +153,27 @@ class Inputs:
         ids = torch.nn.utils.rnn.pad_sequence(answer.ids, batch_first=True)
         real = torch.arange(ids.shape[1]) < lengths[:, None]
         added = {"input_ids": ids, "attention_mask": real}
-        by_row, batch = self.batch["input_ids"].shape, dict(self.batch)
-        for key, value in self.batch.items():  # extra token types are 0 in an answer
-            if isinstance(value, Tensor) and value.shape == by_row:
-                batch[key] = torch.cat([value, added.get(key, ids * 0).to(value)], 1)
+        added |= {key: torch.full_like(ids, value) for key, value in self.appended.items()}
+        text = {
+            key: torch.cat([value, added.get(key, ids * 0).to(value)], 1)
+            for key, value in self.text.items()
+        }
         masks = {
             key: torch.cat([mask, (real if key == "answer" else real & False).to(mask)], 1)
             for key, mask in vars(self.spans).items()
         }
-        return replace(self, batch=batch, spans=Spans(**masks))
+        return replace(self, text=text, spans=Spans(**masks))
 
 
-def _pick(value, pictures):
-    """These entries of pixels, or of the vision tower's output as `VLM.encode` has it."""
-    if isinstance(value, Tensor):
-        return value[pictures]
-    features = [value["image"].pooler_output[picture] for picture in pictures]
-    return {"image": type(value["image"])(pooler_output=features)}
+def _join(tensors):
+    """Tensors of one picture each, one behind the other; all other axes padded with zeros."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    padded = []
+    for tensor in tensors:
+        gaps = [most - own for most, own in zip(shape, tensor.shape[1:], strict=True)]
+        ends = [side for gap in reversed(gaps) for side in (0, gap)]
+        padded.append(torch.nn.functional.pad(tensor, ends) if any(gaps) else tensor)
+    return torch.cat(padded)
 
 
 def _only(items, what):

@@ -67,7 +67,7 @@ class Maps:
         the raw maximum. NaN where the map is zero everywhere, or the sample has no boxes.
         """
         covered = self.grid.cover(self.boxes) if len(self.boxes) else np.nan
-        centres = self.grid.lay(self.grid.boxes.T).reshape(2, 2, -1).mean(0).T
+        centres = self.grid.cells.reshape(-1, 2, 2).mean(1)
         table = []
         for layer, heat in enumerate(self.heat):
             centre = centres[heat.argmax()]

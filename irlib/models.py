@@ -1,53 +1,17 @@
-"""`load` a model by name. One row of `FAMILIES` holds everything that differs between families."""
+"""`load` a model by name; what differs between families is in families.py."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    GenerationConfig,
-    PreTrainedConfig,
-)
+from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
 
-from irlib import grids, store
+from irlib import store
+from irlib.families import FAMILIES, SITES, VICUNA, Family
+from irlib.processors import read_processor
 from irlib.vlm import VLM
 
-VICUNA = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the user's questions."
-)
-SITES = {  # where a decoder layer can be read: module inside the layer, by the names of figure 7
-    "input_norm": "input_layernorm",
-    "attention": "self_attn",
-    "post_attention": "post_attention_layernorm",
-    "mlp": "mlp",
-    "block": "",
-}
-
-
-@dataclass(frozen=True)
-class Family:
-    """What must be known of a model family beyond what transformers tells of every model.
-
-    `grid(vlm, batch, row, size) -> Grid` lays its image tokens on a picture of `size` (width,
-    height); `placeholder` marks the picture in the chat template's text; `system` is the system
-    prompt handed to that template; `sites` are the modules inside a decoder layer.
-    """
-
-    title: str
-    grid: Callable
-    placeholder: str = "<image>"
-    system: str | None = None
-    sites: Mapping[str, str] = field(default_factory=lambda: SITES)
-
-
-FAMILIES = {  # by the model_type of config.json
-    "llava": Family("LLaVA-1.5", grid=grids.llava_grid, system=VICUNA),
-}
+__all__ = ["FAMILIES", "SITES", "VICUNA", "Family", "load"]
 
 
 def load(
@@ -77,7 +41,8 @@ def load(
     source = str(path) if path.is_dir() else name
     try:
         family = _family(name, *PreTrainedConfig.get_config_dict(source, revision=revision))
-        processor = AutoProcessor.from_pretrained(source, revision=revision)
+        _check_weights(name, path)
+        processor = read_processor(family.processor, source, revision=revision)
         model = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
@@ -103,7 +68,7 @@ def _minis():
     return store.root() / "data" / "minis"
 
 
-def _family(name, config, _):
+def _family(name, config, _) -> Family:
     """The family of a raw config.json, before any default of transformers fills its gaps."""
     if not config:
         raise FileNotFoundError("it has no config.json")
@@ -111,11 +76,28 @@ def _family(name, config, _):
     if kind not in FAMILIES:
         raise ValueError(
             f"asked for the model {name!r}, found the family {kind!r}; known are "
-            f"{sorted(FAMILIES)}: use one of them or add a row to FAMILIES in models.py"
+            f"{sorted(FAMILIES)}: use one of them or add a row to FAMILIES in families.py"
         )
     if config.get("image_token_id", config.get("image_token_index")) is None:
         raise ValueError(
             f"asked for the model {name!r}, found no image token in its config.json; "
             "add image_token_id, the id that stands for one image feature in the prompt"
         )
-    return FAMILIES[kind]
+    family, decoder = FAMILIES[kind], config.get("text_config", {}).get("model_type")
+    if family.decoders and decoder not in family.decoders:
+        raise ValueError(
+            f"asked for the model {name!r}, found {family.title} with the language model "
+            f"{decoder!r}: {family.because}; use a checkpoint with {' or '.join(family.decoders)}"
+        )
+    return family
+
+
+def _check_weights(name, path):
+    """Refuse a folder with weights of the kinds that can hold code, and none of safetensors."""
+    files = sorted(found.name for found in path.iterdir()) if path.is_dir() else []
+    others = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    if others and not any(file.endswith(".safetensors") for file in files):
+        raise ValueError(
+            f"asked for the model {name!r}, found its weights in {others} and none in safetensors; "
+            "convert them: pickled files can hold code and are not read"
+        )

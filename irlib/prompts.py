@@ -32,28 +32,19 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
     if not samples:
         raise ValueError("asked to prepare a list of samples, found it empty; give at least one")
     pictures = tuple(open_picture(item.image) for item in samples)
-    texts = list(map(_prompt, [vlm] * len(samples), samples))
-    tokenizer = vlm.processor.tokenizer
-    bos = tokenizer.bos_token
-    encoded = vlm.processor(
-        text=texts,
-        images=[picture for picture in pictures if picture is not None] or None,
-        padding=True,
-        padding_side="left",
-        add_special_tokens=not (bos and texts[0].startswith(bos)),
-        return_tensors="pt",
-    )
-    batch = {key: value.to(vlm.device) for key, value in encoded.items()}
-    batch = {
-        key: value.to(vlm.dtype) if value.is_floating_point() else value
-        for key, value in batch.items()
-    }
+    texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
+    read = [_read(vlm, *both) for both in zip(texts, pictures, strict=True)]
+    text = _pad(vlm, [ids for ids, _ in read])
+    visual = tuple(visual for _, visual in read)
+    types = vlm.family.types
     return Inputs(
-        batch=batch,
-        spans=_spans(vlm, batch, samples, texts),
-        grids=_grids(vlm, batch, pictures),
+        text=text,
+        visual=visual,
+        spans=_spans(vlm, text, samples, texts),
+        grids=_grids(vlm, text, visual, pictures),
         pictures=pictures,
         samples=samples,
+        appended={types.name: types.answer} if types else {},
     )
 
 
@@ -71,8 +62,12 @@ def _own_sample(image, question):
 
 
 def _prompt(vlm, sample):
-    """The family's chat template around system prompt, picture and question, as text."""
-    tokenizer, placeholder = vlm.processor.tokenizer, vlm.family.placeholder
+    """The chat template around system prompt, picture and question, as text.
+
+    Without a template in the model's folder it is the family's own format.
+    """
+    processor, family, placeholder = vlm.processor, vlm.family, vlm.placeholder
+    tokenizer = processor.tokenizer
     if found := [t for t in {placeholder, *tokenizer.all_special_tokens} if t in sample.prompt]:
         raise ValueError(
             f"asked the question {sample.prompt!r}, found the special token {sorted(found)} in it; "
@@ -86,23 +81,83 @@ def _prompt(vlm, sample):
             f"it is spelled out, far outside the words that {vlm.name} was trained on",
             stacklevel=4,
         )
-    picture = [] if sample.image is None else [{"type": "image"}]
-    user = {"role": "user", "content": [*picture, {"type": "text", "text": sample.prompt}]}
-    system = vlm.family.system and [{"type": "text", "text": vlm.family.system}]
-    messages = [{"role": "system", "content": system}, user] if system else [user]
-    text = vlm.processor.apply_chat_template(messages, add_generation_prompt=True)
-    if text.count(placeholder) != len(picture):
+    if processor.chat_template or tokenizer.chat_template:
+        text = _rendered(vlm, sample)
+    elif family.prompt:
+        form = family.bare if sample.image is None else family.prompt
+        text = form.format(image=placeholder, bos=tokenizer.bos_token, prompt=sample.prompt)
+    else:
         raise ValueError(
-            f"asked for a prompt with {len(picture)} picture, found {text.count(placeholder)} "
-            f"{placeholder!r} in the text that the chat template of {vlm.name} gives; "
-            "repair chat_template.jinja in the model's folder"
+            f"asked for a prompt, found no chat template in the folder of {vlm.name}; "
+            "add chat_template.jinja to it"
+        )
+    expected = 0 if sample.image is None else family.placeholders
+    if text.count(placeholder) != expected:
+        raise ValueError(
+            f"asked for a prompt with {int(sample.image is not None)} picture, found "
+            f"{text.count(placeholder)} {placeholder!r} where {expected} belong, in the text that "
+            f"the chat template of {vlm.name} gives; repair chat_template.jinja in its folder"
         )
     return text
 
 
-def _spans(vlm, batch, samples, texts):
+def _rendered(vlm, sample):
+    """The chat template's text; with the family's system prompt where the turns are that family's.
+
+    A checkpoint with another language model has other turns, and a template may say it by itself.
+    """
+    picture = [] if sample.image is None else [{"type": "image"}]
+    user = {"role": "user", "content": [*picture, {"type": "text", "text": sample.prompt}]}
+    told, processor = vlm.family.system or "", vlm.processor
+    template = processor.chat_template or processor.tokenizer.chat_template
+    system = {"role": "system", "content": [{"type": "text", "text": told}]}
+
+    def render(messages):
+        return processor.apply_chat_template(
+            messages, chat_template=template, add_generation_prompt=True
+        )
+
+    text = render([user])
+    own_turns = bool(told) and text.rstrip().endswith(vlm.family.turn)
+    return render([system, user]) if own_turns and told not in text else text
+
+
+def _read(vlm, text, picture):
+    """Token ids `[position]` of a prompt, and the tensors of its picture or None."""
+    bos = vlm.processor.tokenizer.bos_token
+    special = {"add_special_tokens": not (bos and text.startswith(bos)), "return_tensors": "pt"}
+    if picture is None:
+        return vlm.processor.tokenizer(text, **special)["input_ids"][0], None
+    made = vlm.processor(images=[picture], text=[text], **special)
+    written = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
+    visual = {key: value.to(vlm.device) for key, value in made.items() if key not in written}
+    visual = {
+        key: value.to(vlm.dtype) if value.is_floating_point() else value
+        for key, value in visual.items()
+    }
+    return made["input_ids"][0], visual
+
+
+def _pad(vlm, rows):
+    """Token ids of all rows, padded on the left, with their mask and types: `[row, position]`."""
+    tokenizer = vlm.processor.tokenizer
+    spare = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), spare)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, length - len(row) :] = row
+        mask[index, length - len(row) :] = 1
+    text = {"input_ids": ids, "attention_mask": mask}
+    if types := vlm.family.types:
+        image = (ids == vlm.image_token_id) & mask.bool()
+        text[types.name] = image * types.image
+    return {key: value.to(vlm.device) for key, value in text.items()}
+
+
+def _spans(vlm, written, samples, texts):
     """The segments, read from the ids; without a picture, from where the question's text begins."""
-    ids, real = batch["input_ids"], batch["attention_mask"].bool()
+    ids, real = written["input_ids"], written["attention_mask"].bool()
     image = (ids == vlm.image_token_id) & real
     position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     first = position.masked_fill(~image, ids.shape[1]).amin(1, keepdim=True)
@@ -112,7 +167,7 @@ def _spans(vlm, batch, samples, texts):
             offsets = vlm.processor.tokenizer(
                 text, return_offsets_mapping=True, add_special_tokens=False
             )["offset_mapping"]
-            start = text.rindex(sample.prompt)
+            start = text.rindex(sample.prompt.strip())  # templates may strip it
             user = sum(end > start for _, end in offsets)
             first[row] = ids.shape[1] - user
             last[row] = ids.shape[1] - user - 1
@@ -130,16 +185,16 @@ def _spans(vlm, batch, samples, texts):
     )
 
 
-def _grids(vlm, batch, pictures):
+def _grids(vlm, text, visual, pictures):
     """One `Grid` a row, or None; checked against the number of image tokens."""
-    counts = (batch["input_ids"] == vlm.image_token_id).sum(1).tolist()
+    counts = (text["input_ids"] == vlm.image_token_id).sum(1).tolist()
     grids = []
-    for row, picture in enumerate(pictures):
-        grid = picture and vlm.family.grid(vlm, batch, row, picture.size)
-        if grid and len(grid.boxes) != counts[row]:
+    for count, tensors, picture in zip(counts, visual, pictures, strict=True):
+        grid = picture and vlm.family.layout(vlm, tensors, picture.size)
+        if grid and len(grid.boxes) != count:
             raise ValueError(
-                f"asked for the grid of a picture, found {counts[row]} image tokens for "
-                f"{len(grid.boxes)} cells; model and processor of {vlm.name} disagree: "
+                f"asked for the grid of a picture, found {count} image tokens for "
+                f"{len(grid.boxes)} features; model and processor of {vlm.name} disagree: "
                 "take both from one folder"
             )
         grids.append(grid)

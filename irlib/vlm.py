@@ -1,12 +1,14 @@
 """`VLM`, a vision-language model as the instruments see it: to prepare, run and ask."""
 
+import copy
+import inspect
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from irlib import prompts
-from irlib.inputs import Answer, Inputs
+from irlib.inputs import Answer, Features, Inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +38,18 @@ class VLM:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of its weights."""
-        return self.model.dtype
+        return self.decoder.dtype
 
     @property
     def image_token_id(self) -> int:
         """The token id that stands for one image feature in `input_ids`."""
         return self.model.config.image_token_id
+
+    @property
+    def placeholder(self) -> str:
+        """The text that stands for the picture in a prompt."""
+        token = self.processor.image_token
+        return getattr(token, "content", token)
 
     def site(self, name: str) -> dict[int, nn.Module]:
         """`{layer: module}` for a site of figure 7; raises `ValueError` for an unknown one."""
@@ -73,20 +81,32 @@ class VLM:
         >>> list(vlm.encode(vlm.prepare(question="What is a cat?")).batch)
         ['input_ids', 'attention_mask']
         """
-        _check_finite("pixels", inputs.batch.get("pixel_values"))
-        batch = dict(inputs.batch)
-        if (pixels := batch.pop("pixel_values", None)) is not None:
-            features = self.model.get_image_features(pixels, return_dict=True)
-            batch["mm_encoder_outputs"] = {"image": features}
-        return replace(inputs, batch=batch)
+        _check_pixels(inputs)
+        pictures = [visual for visual in inputs.visual if visual and "pixel_values" in visual]
+        if not pictures:
+            return inputs
+        known = inspect.signature(self.model.get_image_features).parameters
+        asked = {key: value for key, value in inputs.batch.items() if key in known}
+        seen = self.model.get_image_features(**asked, return_dict=True)
+        sizes = inputs.spans.image.sum(1).tolist()
+        features = iter(Features.divide(seen, [size for size in sizes if size]))
+        visual = tuple(
+            {key: value for key, value in one.items() if key != "pixel_values"}
+            | {"features": next(features)}
+            if one
+            else None
+            for one in inputs.visual
+        )
+        return replace(inputs, visual=visual)
 
     def forward(self, inputs: Inputs, **kwargs) -> Tensor:
         """Logits `[row, position, token]` of one forward; `logits_to_keep=k` gives the last k.
 
         Raises `ValueError` where pixels or logits are not finite numbers.
         """
-        _check_finite("pixels", inputs.batch.get("pixel_values"))
-        logits = self.model(**inputs.batch, use_cache=False, **kwargs).logits
+        _check_pixels(inputs)
+        model, batch = self.family.call(self.model, inputs.batch)
+        logits = model(**batch, use_cache=False, **kwargs).logits
         _check_finite("logits", logits)
         return logits
 
@@ -101,12 +121,14 @@ class VLM:
         >>> len(vlm.answer(vlm.prepare(question="What is a cat?"), max_new_tokens=2).texts)
         1
         """
-        _check_finite("pixels", inputs.batch.get("pixel_values"))
+        _check_pixels(inputs)
         limits = [max_new_tokens or sample.max_new_tokens for sample in inputs.samples]
-        made = self.model.generate(
-            **inputs.batch,
-            max_new_tokens=max(limits),
-            suppress_tokens=[self.image_token_id],
+        settings = copy.deepcopy(self.model.generation_config)
+        settings.update(max_new_tokens=max(limits), suppress_tokens=[self.image_token_id])
+        model, batch = self.family.call(self.model, inputs.batch)
+        made = model.generate(
+            **{"input_ids": inputs.text["input_ids"]} | batch,
+            generation_config=settings,
             logits_processor=[_finite_scores],
         )[:, inputs.length :].cpu()
         tokenizer = self.processor.tokenizer
@@ -121,7 +143,12 @@ class VLM:
 
     def _end_ids(self):
         end = self.model.generation_config.eos_token_id
-        return torch.tensor(end if isinstance(end, list) else [end])
+        return torch.tensor(end if isinstance(end, list) else [] if end is None else [end])
+
+
+def _check_pixels(inputs):
+    for visual in inputs.visual:
+        _check_finite("pixels", visual and visual.get("pixel_values"))
 
 
 def _check_finite(what, values):

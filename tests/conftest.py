@@ -1,75 +1,20 @@
 """Tiny random models, real in everything but their size: the default subjects of the tests."""
 
 import copy
+import functools
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import families
 import matplotlib.cbook
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
-from tokenizers.models import BPE
-from transformers import (
-    CLIPImageProcessorPil,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
-)
 
-from irlib.models import VICUNA, load
+from irlib.models import load
 from irlib.tasks import Box, Sample
-
-TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] != 'system' %}{{ message['role'].upper() + ': ' }}{% endif %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] + ' ' }}"
-    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-WORDS = "What is in the picture? Is there a red cat? Describe it. USER: ASSISTANT: yes no ."
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer that knows the system prompt and a few words as whole tokens."""
-    special = ["<pad>", "<s>", "</s>", "<image>"]
-    tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        [VICUNA, WORDS] * 4,
-        trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, special_tokens=special),
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        padding_side="left",
-        extra_special_tokens={"image_token": "<image>"},
-    )
-
-
-def make_processor() -> LlavaProcessor:
-    """LLaVA-1.5's processor for 28 x 28 pixels in patches of 7: 4 x 4 image tokens."""
-    images = CLIPImageProcessorPil(
-        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}
-    )
-    return LlavaProcessor(
-        images,
-        make_tokenizer(),
-        patch_size=7,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    )
 
 
 @torch.no_grad()
@@ -93,36 +38,32 @@ def randomise(model, seed: int = 0):
 def tiny_folder(tmp_path_factory):
     """A random LLaVA of 4 layers, saved as any checkpoint is."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llava"
-    processor = make_processor()
-    tokenizer = processor.tokenizer
-    vision = {
-        "model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 48,
-        "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 28, "patch_size": 7,
-        "projection_dim": 32,
-    }  # fmt: skip
-    text = {
-        "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": 64,
-        "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 1024,
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=processor.image_token_id,
-        image_seq_length=16,
-    )
-    torch.manual_seed(0)
-    randomise(LlavaForConditionalGeneration(config)).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return families.save("llava", folder, randomise=randomise, combined=True)
 
 
 @pytest.fixture(scope="session")
 def tiny_llava(tiny_folder):
     """The tiny random LLaVA, loaded by its folder."""
     return load(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory):
+    """The folder of a family's tiny model, laid out as the hub's, by the family's name."""
+    made = tmp_path_factory.mktemp("families")
+
+    def folder(name):
+        if not (made / name).is_dir():
+            families.save(name, made / name, randomise=randomise)
+        return made / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def family(family_folder):
+    """A family's tiny model, loaded by its folder, by the family's name; each is loaded once."""
+    return functools.cache(lambda name: load(str(family_folder(name)), device="cpu"))
 
 
 @pytest.fixture
@@ -159,9 +100,15 @@ def photograph():
 @torch.no_grad()
 def eager_attention(vlm, inputs) -> torch.Tensor:
     """Oracle: every attention matrix `[layer, row, head, query, key]`, from eager attention."""
+    model, batch = vlm.family.call(with_eager(vlm).model, inputs.batch)
+    return torch.stack(model(**batch, use_cache=False, output_attentions=True).attentions)
+
+
+def with_eager(vlm):
+    """The same VLM with its language model's attention computed the slow way."""
     model = copy.deepcopy(vlm.model)
     model.set_attn_implementation({"text_config": "eager"})
-    return torch.stack(model(**inputs.batch, output_attentions=True).attentions)
+    return type(vlm)(vlm.name, model, vlm.processor, vlm.family)
 
 
 def hooks_on(model) -> int:

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,8 +77,8 @@ def test_slope_equals_central_finite_differences(tiny_llava, asked, layer):
     inputs, answer = asked
     model = copy.deepcopy(tiny_llava.model).double()
     vlm = type(tiny_llava)("double", model, tiny_llava.processor, tiny_llava.family)
-    batch = {k: v.double() if v.is_floating_point() else v for k, v in inputs.batch.items()}
-    inputs = type(inputs)(**(vars(inputs) | {"batch": batch}))
+    visual = {"pixel_values": inputs.batch["pixel_values"].double()}
+    inputs = replace(inputs, visual=(visual,))
     image = inputs.spans.image[0].nonzero().flatten()
     direction = torch.randn(16, 64, dtype=torch.double, generator=torch.Generator().manual_seed(0))
 
@@ -267,7 +268,7 @@ def test_noisy_map_is_the_mean_of_raw_maps_of_its_copies(tiny_llava, asked):
     for _ in range(3):
         pixels = inputs.batch["pixel_values"]
         noisy = pixels + 0.2 * torch.randn(pixels.shape[1:], generator=draw) / std
-        copied = type(inputs)(**(vars(inputs) | {"batch": inputs.batch | {"pixel_values": noisy}}))
+        copied = replace(inputs, visual=({"pixel_values": noisy},))
         heats.append(llava_cam(tiny_llava, copied, answer).heat)
     maps = llava_cam(tiny_llava, inputs, answer, noise=0.2, n=3, seed=3)
     assert np.allclose(maps.heat, np.mean(heats, 0), **CLOSE)

@@ -173,9 +173,9 @@ def test_answer_ends_before_the_end_token(tiny_llava, sample):
 
 def test_answer_holds_no_special_tokens(tiny_llava, sample):
     inputs = tiny_llava.prepare(sample)
-    begun = saying_instead(tiny_llava, inputs, 1, tiny_llava.processor.tokenizer.bos_token_id)
-    first = tiny_llava.answer(inputs, max_new_tokens=1).ids[0]
-    assert torch.equal(begun.answer(inputs, max_new_tokens=2).ids[0], first)
+    begun = saying_instead(tiny_llava, inputs, 2, tiny_llava.processor.tokenizer.bos_token_id)
+    first_two = tiny_llava.answer(inputs, max_new_tokens=2).ids[0]
+    assert torch.equal(begun.answer(inputs, max_new_tokens=3).ids[0], first_two)
 
 
 def test_the_image_token_is_never_said(tiny_llava, sample):
@@ -203,7 +203,7 @@ def test_text_of_several_rows_is_refused(tiny_llava, samples):
 def test_nan_in_the_pixels_is_refused(tiny_llava, sample):
     inputs = tiny_llava.prepare(sample)
     answer = tiny_llava.answer(inputs)
-    inputs.batch["pixel_values"][0, 0, 3, 3] = torch.nan
+    inputs.visual[0]["pixel_values"][0, 0, 3, 3] = torch.nan
     for run in (
         lambda: tiny_llava.answer(inputs),
         lambda: attention_flow(tiny_llava, inputs, answer),

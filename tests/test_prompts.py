@@ -153,7 +153,7 @@ def test_processor_with_another_number_of_image_tokens_is_refused(tiny_llava, sa
     processor = copy.copy(tiny_llava.processor)
     processor.num_additional_image_tokens = 0
     other = type(tiny_llava)("other", tiny_llava.model, processor, tiny_llava.family)
-    with pytest.raises(ValueError, match=r"found 15 image tokens for 16 cells"):
+    with pytest.raises(ValueError, match=r"found 15 image tokens for 16 features"):
         other.prepare(sample)
 
 

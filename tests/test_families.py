@@ -1,0 +1,136 @@
+"""Every family loads from a folder laid out as the hub's, and prepares, answers and batches."""
+
+import families
+import numpy as np
+import pytest
+import torch
+from conftest import make_sample, noise_picture
+
+from irlib.inputs import SEGMENTS
+from irlib.models import load
+
+NAMES = list(families.FAMILIES)
+# Another mask, padding and shape give other kernels: float32 rounding, on logits of standard
+# deviation 1.5. The most seen over all families is 2.4e-5.
+CLOSE = {"atol": 5e-5, "rtol": 0}
+every_family = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Three samples: a wide picture, none, a high picture; questions of different length."""
+    return [
+        make_sample(noise_picture(112, 60, seed=0)),
+        make_sample(None, key="text"),
+        make_sample(noise_picture(60, 90, seed=1), "Is there a red cat in the picture?", "b"),
+    ]
+
+
+@torch.no_grad()
+def logits(vlm, inputs):
+    return vlm.forward(inputs)
+
+
+@every_family
+def test_folder_loads_as_its_family(family, name):
+    vlm = family(name)
+    assert vlm.model.config.model_type == families.FAMILIES[name][0]
+    assert (vlm.name, vlm.n_layers, vlm.dtype) == (name, 4, torch.float32)
+    assert type(vlm.processor.image_processor).__name__.endswith("Pil")
+    assert vlm.processor.tokenizer.convert_tokens_to_ids("<s>") == 1
+    assert not hasattr(vlm.processor, "video_processor")
+
+
+@every_family
+def test_processor_in_one_file_reads_the_same(family, name, mixed, tmp_path):
+    folder = families.save(name, tmp_path / name, randomise=lambda model: model, combined=True)
+    one, other = (vlm.prepare(mixed[0]).batch for vlm in (family(name), load(str(folder))))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@every_family
+def test_segments_and_padding_divide_every_row(family, name, mixed):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed)
+    held = torch.stack([getattr(inputs.spans, segment) for segment in SEGMENTS]).sum(0)
+    assert torch.equal(held, inputs.text["attention_mask"])
+    assert (inputs.spans.user.any(1) & (held[:, -1] == 1)).all()
+    asked = vlm.processor.tokenizer.decode(inputs.text["input_ids"][0][inputs.spans.user[0]])
+    assert mixed[0].prompt in asked
+    image = (inputs.text["input_ids"] == vlm.model.config.image_token_id) & held.bool()
+    assert torch.equal(inputs.spans.image, image)
+    assert inputs.spans.image.any(1).tolist() == [True, False, True]
+
+
+@every_family
+def test_forward_equals_the_models_own(family, name, mixed):
+    vlm = family(name)
+    inputs = vlm.prepare([mixed[0], mixed[2]])
+    with torch.no_grad():
+        own = vlm.model(**inputs.batch, use_cache=False).logits
+    assert torch.equal(logits(vlm, inputs), own)
+
+
+@every_family
+def test_padded_batch_with_a_text_row_equals_single_runs(family, name, mixed):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed)
+    together, answers = logits(vlm, inputs), vlm.answer(inputs)
+    for row, sample in enumerate(mixed):
+        one = vlm.prepare(sample)
+        alone = logits(vlm, one)[0]
+        assert torch.allclose(together[row, -one.length :], alone, **CLOSE)
+        assert torch.equal(vlm.answer(one).ids[0], answers.ids[row])
+        whole = logits(vlm, inputs.followed_by(answers).take([row]))[0]
+        own = logits(vlm, one.followed_by(vlm.answer(one)))[0]
+        skip = inputs.length - one.length  # the answers of other rows may be longer: padded behind
+        assert torch.allclose(whole[skip : skip + len(own)], own, **CLOSE)
+
+
+@every_family
+def test_generation_equals_a_naive_loop_with_full_recomputation(family, name, mixed):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed[2])
+    answer = vlm.answer(inputs)
+    with torch.no_grad():
+        scores = vlm.forward(inputs.followed_by(answer))[0, inputs.length - 1 : -1]
+    scores[:, vlm.image_token_id] = -torch.inf
+    made = answer.ids[0]
+    said = scores.argmax(-1)
+    assert torch.equal(said, made)
+
+
+@every_family
+def test_encoded_pictures_give_the_same_logits_and_answers(family, name, mixed):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed)
+    encoded = vlm.encode(inputs)
+    assert "pixel_values" not in encoded.batch
+    assert torch.equal(logits(vlm, encoded), logits(vlm, inputs))
+    answer = vlm.answer(inputs)
+    assert vlm.answer(encoded).texts == answer.texts
+    rows = [2, 1, 2, 0]
+    taken = logits(vlm, encoded.followed_by(answer).take(rows))
+    assert torch.equal(taken, logits(vlm, inputs.followed_by(answer).take(rows)))
+
+
+@every_family
+def test_hiding_the_picture_is_felt(family, name, mixed):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed[0])
+    other = vlm.prepare(make_sample(noise_picture(112, 60, seed=9)))
+    assert (logits(vlm, inputs) - logits(vlm, other))[0, -1].abs().max() > 0.1
+
+
+@every_family
+def test_grid_places_every_token_of_the_picture_once_a_view(family, name, mixed):
+    vlm = family(name)
+    for sample in (mixed[0], mixed[2]):
+        grid = vlm.prepare(sample).grid
+        seen = np.concatenate([view.ravel() for view in grid.views] or [[]])
+        assert len(set(seen)) == len(seen) == grid.placed.sum()
+        assert grid.size == sample.image.size
+        assert [view.size for view in grid.views] == sorted(
+            (view.size for view in grid.views), reverse=True
+        )

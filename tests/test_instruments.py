@@ -1,0 +1,361 @@
+"""The three instruments against slow oracles: every family, sdpa and eager, alone and in a batch.
+
+All differences are of float32 rounding: other kernels, other masks and other orders of summation.
+The largest seen over all families are given beside each tolerance; where nothing differs, equality
+is asked for.
+"""
+
+import functools
+from contextlib import ExitStack
+from dataclasses import replace
+
+import families
+import numpy as np
+import pytest
+import torch
+from conftest import eager_attention, hooks_on, make_sample, noise_picture, with_eager
+
+from irlib.attention import attention_flow
+from irlib.cam import llava_cam
+from irlib.hooks import rows
+from irlib.inputs import SEGMENTS, Answer
+from irlib.truncation import sweep, truncate
+
+ROWS = 5e-6  # probabilities; most seen 3.6e-6
+LOGITS = 1e-4  # of logits of standard deviation 1.5; most seen 5.0e-5
+HEAT = 1e-4  # as a part of the layer's maximum; most seen 3.2e-5
+
+every_family = pytest.mark.parametrize("name", list(families.FAMILIES))
+both_ways = pytest.mark.parametrize("attention", ["sdpa", "eager"])
+
+
+@pytest.fixture(scope="module")
+def model_of(family):
+    """A family's tiny model by its name and kind of attention."""
+
+    @functools.cache
+    def get(name, attention):
+        return with_eager(family(name)) if attention == "eager" else family(name)
+
+    return get
+
+
+@functools.cache
+def mixed():
+    """Three samples: a wide picture, none, a high picture; questions of different length."""
+    return (
+        make_sample(noise_picture(112, 60, seed=0)),
+        make_sample(None, key="text"),
+        make_sample(noise_picture(60, 90, seed=1), "Is there a red cat in the picture?", "b"),
+    )
+
+
+def one_row(answer, row):
+    return Answer((answer.ids[row],), (answer.texts[row],))
+
+
+# Attention
+
+
+@every_family
+@both_ways
+def test_attention_rows_equal_eager_maps(model_of, name, attention):
+    vlm = model_of(name, attention)
+    inputs = vlm.prepare(list(mixed()))
+    whole = inputs.followed_by(vlm.answer(inputs))
+    eager = eager_attention(vlm, whole)
+    with rows(vlm.decoder, None) as seen:
+        vlm.forward(whole)
+    assert list(seen) == [0, 1, 2, 3]
+    real = whole.text["attention_mask"].bool()
+    for layer, weights in seen.items():
+        mine, theirs = (w.transpose(1, 2)[real] for w in (weights, eager[layer]))
+        assert (mine - theirs).abs().max() <= ROWS
+    assert vlm.decoder.config._attn_implementation == attention
+    assert hooks_on(vlm.decoder) == 0
+
+
+@every_family
+@both_ways
+def test_shares_equal_those_of_eager_maps(model_of, name, attention):
+    vlm = model_of(name, attention)
+    inputs = vlm.prepare(list(mixed()))
+    answer = vlm.answer(inputs)
+    whole = inputs.followed_by(answer)
+    eager = eager_attention(vlm, whole).mean(2)  # [layer, row, query, key]
+    table = attention_flow(vlm, inputs, answer)
+    for row, sample in enumerate(mixed()):
+        maps = eager[:, row, whole.spans.predicting[row]].mean(1)
+        mine = table[table["sample"] == sample.key]
+        shares = mine.pivot(index="layer", columns="segment", values="share")
+        for segment in SEGMENTS:
+            mask = getattr(whole.spans, segment)[row]
+            assert np.allclose(shares[segment], maps[:, mask].sum(-1), atol=ROWS)
+
+
+# Truncation
+
+
+class Masked:
+    """Oracle: each decoder layer gets a mask `[row, query, key]` built in full, by plain hooks."""
+
+    def __init__(self, vlm, masks):
+        self.vlm, self.masks = vlm, masks
+
+    def __enter__(self):
+        self.stack = ExitStack()
+        for layer, mask in zip(self.vlm.decoder.layers, self.masks, strict=True):
+
+            def give(module, args, kwargs, mask=mask):
+                return args, dict(kwargs, attention_mask=mask[:, None])
+
+            handle = layer.register_forward_pre_hook(give, with_kwargs=True)
+            self.stack.callback(handle.remove)
+        return self
+
+    def __exit__(self, *error):
+        self.stack.close()
+
+
+def naive_masks(vlm, inputs, layer):
+    """What each layer may see when the image is hidden from `layer` (one a row) on.
+
+    What it sees otherwise is where eager's weights are not zero: causal, both ways, a window.
+    """
+    visible = eager_attention(vlm, inputs).amax(2) > 0
+    image = inputs.spans.image
+    masks = []
+    for index, mask in enumerate(visible):
+        hidden = image[:, None, :] & ~image[:, :, None] & (layer <= index)[:, None, None]
+        mask = mask & ~hidden
+        mask[~inputs.text["attention_mask"].bool()] = True  # padding: nobody looks at it
+        if vlm.decoder.config._attn_implementation == "eager":
+            mask = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+        masks.append(mask)
+    return masks
+
+
+@torch.no_grad()
+def naive_logits(vlm, inputs, layer):
+    with Masked(vlm, naive_masks(vlm, inputs, torch.as_tensor(layer))):
+        return vlm.forward(inputs)
+
+
+@every_family
+@both_ways
+def test_truncation_equals_a_naive_mask(model_of, name, attention):
+    vlm = model_of(name, attention)
+    samples = mixed()
+    inputs = vlm.prepare([samples[0], samples[2], samples[0], samples[2], samples[1]])
+    layer = [0, 1, 2, 4, 0]
+    with truncate(vlm, inputs, layer=layer), torch.no_grad():
+        hidden = vlm.forward(inputs)
+    real = inputs.text["attention_mask"].bool()
+    assert (hidden - naive_logits(vlm, inputs, layer))[real].abs().max() <= LOGITS
+    alone = vlm.prepare(samples[0])
+    for start in range(5):
+        with truncate(vlm, alone, layer=start), torch.no_grad():
+            hidden = vlm.forward(alone)
+        assert (hidden - naive_logits(vlm, alone, [start])).abs().max() <= LOGITS
+    assert hooks_on(vlm.decoder) == 0
+
+
+@every_family
+@both_ways
+def test_truncated_generation_equals_teacher_forcing_with_a_naive_mask(model_of, name, attention):
+    vlm = model_of(name, attention)
+    samples = mixed()
+    inputs = vlm.prepare([samples[0], samples[1], *[samples[2]] * 4])
+    layer = [0, 0, 1, 2, 3, 4]
+    said, made = generated(vlm, inputs, layer)
+    whole = inputs.followed_by(Answer(tuple(said), ("",) * len(said)))
+    naive = naive_logits(vlm, whole, layer)
+    naive = naive[whole.spans.predicting].view(*said.shape, -1)
+    assert (made - naive).abs().max() <= LOGITS
+    # hiding is felt, and the layers differ
+    assert (made[2:, 0] - made[5, 0]).abs().amax(-1)[:2].min() > 0.01
+
+
+@torch.no_grad()
+def generated(vlm, inputs, layer, tokens=5):
+    """Ids `[row, token]` and logits `[row, token, vocabulary]` of a truncated generation."""
+    model, batch = vlm.family.call(vlm.model, inputs.batch)
+    with truncate(vlm, inputs, layer=layer):
+        made = model.generate(
+            **{"input_ids": inputs.text["input_ids"]} | batch,
+            do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, output_logits=True,
+            suppress_tokens=[vlm.image_token_id], return_dict_in_generate=True,
+        )  # fmt: skip
+    return made.sequences[:, -tokens:], torch.stack(made.logits, 1)
+
+
+@every_family
+def test_sweep_equals_one_truncated_answer_at_a_time(family, name):
+    vlm = family(name)
+    table = sweep(vlm, list(mixed()), batch_size=3, layers=[0, 2], progress=False)
+    for sample in mixed():
+        inputs = vlm.prepare(sample)
+        for layer in (0, 2, 4):
+            with truncate(vlm, inputs, layer=layer):
+                text = vlm.answer(inputs).text
+            mine = table[(table["sample"] == sample.key) & (table.layer == layer)]
+            assert mine.answer.item() == text
+
+
+@every_family
+def test_kept_image_tokens_are_those_the_last_row_looks_at(family, name):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed()[2])
+    image = inputs.spans.image[0]
+    scores = eager_attention(vlm, inputs)[1, 0, :, -1].mean(0)[image]
+    hidden = image.nonzero().flatten()[scores.argsort(descending=True)[3:]]
+    masked = replace(inputs.spans, image=torch.zeros_like(inputs.spans.image))
+    masked.image[0, hidden] = True
+    expected = naive_logits(vlm, replace(inputs, spans=masked), [2])
+    with truncate(vlm, inputs, layer=2, keep=3), torch.no_grad():
+        kept = vlm.forward(inputs)
+    rest = torch.ones_like(image)
+    rest[hidden] = False
+    assert (kept - expected)[0, rest].abs().max() <= LOGITS
+
+
+# CAM
+
+
+def separate(vlm, inputs, answer, layer, sign=1):
+    """Oracle: A and dz/dA at the image, by a forward and a backward for this layer alone."""
+    whole, kept = inputs.followed_by(answer), {}
+
+    def start(module, args, output):
+        kept["a"] = output.detach().requires_grad_(True)
+        return kept["a"]
+
+    handle = vlm.site("post_attention")[layer].register_forward_hook(start)
+    try:
+        with torch.enable_grad():
+            logits = vlm.forward(whole)[0, inputs.length - 1 : -1]
+            z = sign * logits.gather(1, answer.ids[0][:, None]).sum()
+            slope = torch.autograd.grad(z, kept["a"])[0]
+    finally:
+        handle.remove()
+    image = whole.spans.image[0]
+    return kept["a"].detach()[0, image], slope[0, image]
+
+
+def naive_heat(features, slope):
+    """Oracle: equation (3), a loop over image tokens."""
+    alpha = slope.mean(0)
+    return np.array([max(float((alpha * row).sum()), 0.0) for row in features], np.float32)
+
+
+@every_family
+@both_ways
+def test_one_backward_equals_a_backward_for_each_layer(model_of, name, attention):
+    vlm = model_of(name, attention)
+    for sample in (mixed()[0], mixed()[2]):
+        inputs = vlm.prepare(sample)
+        answer = vlm.answer(inputs)
+        grid, hottest = laid_through(vlm, inputs), 0
+        for sign in (1, -1):  # where one map is negative everywhere, and so zero, the other is not
+            maps = llava_cam(vlm, inputs, answer, target=signed(answer, sign))
+            for layer in range(vlm.n_layers):
+                heat = naive_heat(*separate(vlm, inputs, answer, layer, sign))
+                assert np.abs(maps.heat[layer] - grid.lay(heat)).max() <= HEAT * heat.max()
+            assert maps.heat.shape == (4, *inputs.grid.shape)
+            assert (maps.heat[-1] == 0).all()
+            hottest = max(hottest, maps.heat[:-1].max())
+        assert hottest > 0
+
+
+def signed(answer, sign):
+    """The answer's logits, or their negative, as a target of llava_cam."""
+    return lambda logits: sign * logits.gather(1, answer.ids[0][:, None]).sum()
+
+
+def laid_through(vlm, inputs):
+    """The grid to lay heat on; for InstructBLIP with eager's cross-attention of its Q-Former."""
+    if inputs.grid.views:
+        return inputs.grid
+    model = with_eager(vlm).model
+    model.qformer.set_attn_implementation("eager")
+    kept = []
+    handles = [
+        layer.crossattention.attention.register_forward_hook(lambda m, a, out: kept.append(out[1]))
+        for layer in model.qformer.encoder.layer[::2]
+    ]
+    keys = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
+    model.get_image_features(**{key: inputs.batch[key] for key in keys})
+    for handle in handles:
+        handle.remove()
+    weights = torch.stack(kept).mean((0, 2))[0]  # [query, key], a class before the patches
+    assert torch.allclose(weights.sum(-1), torch.ones(8))
+    return inputs.grid.through(weights[:, 1:])
+
+
+@every_family
+@both_ways
+def test_maps_of_a_padded_batch_equal_single_ones(model_of, name, attention):
+    vlm = model_of(name, attention)
+    samples = [mixed()[0], mixed()[2]]
+    inputs = vlm.prepare(samples)
+    ids = vlm.answer(inputs).ids
+    answer = Answer((ids[0][:3], ids[0][:3]), ("", ""))
+    hottest = 0
+    for sign in (1, -1):
+        target = signed(answer, sign)
+        together = llava_cam(vlm, inputs, answer, noise=0.1, n=2, target=target)
+        for row, sample in enumerate(samples):
+            one, said = vlm.prepare(sample), one_row(answer, row)
+            alone = llava_cam(vlm, one, said, noise=0.1, n=2, target=target).heat
+            gap = np.abs(together[row].heat - alone).max()
+            assert gap <= HEAT * alone.max()
+            clean = llava_cam(vlm, one, said, target=target).heat
+            hottest = max(hottest, clean.max())
+            assert clean.max() == 0 or not np.allclose(clean, alone)
+    assert hottest > 0
+
+
+@every_family
+def test_noise_is_in_pixel_units_in_the_familys_layout(family, name, monkeypatch):
+    vlm = family(name)
+    inputs, seen = vlm.prepare(mixed()[0]), []
+    forward = type(vlm).forward
+
+    def spy(self, inputs, **kwargs):
+        seen.append(inputs.batch["pixel_values"])
+        return forward(self, inputs, **kwargs)
+
+    monkeypatch.setattr(type(vlm), "forward", spy)
+    llava_cam(vlm, inputs, vlm.answer(inputs), noise=0.1, n=4)
+    pixels, processor = inputs.batch["pixel_values"], vlm.processor.image_processor
+    std = torch.tensor(processor.image_std)
+    if pixels.ndim == 2:  # patches of Qwen: channel, time, y, x
+        flat = [(x - pixels).view(len(pixels), 3, 2, 49) for x in seen]
+        assert all(torch.equal(x[:, :, 0], x[:, :, 1]) for x in flat)
+        grain = torch.cat([x[:, :, 0].transpose(0, 1).flatten(1) for x in flat], 1)
+    else:
+        grain = torch.cat([(x - pixels).transpose(-3, 0).flatten(1) for x in seen], 1)
+    error = 0.1 / (2 * grain.shape[1]) ** 0.5
+    assert torch.allclose(grain.std(1) * std, torch.tensor(0.1), atol=4 * error)
+
+
+@pytest.mark.parametrize("name", ["llava_next", "internvl", "smolvlm"])
+def test_finest_view_alone_leaves_the_other_tokens_out(family, name):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed()[0])
+    answer = vlm.answer(inputs)
+    for sign in (1, -1):
+        target, heat = signed(answer, sign), naive_heat(*separate(vlm, inputs, answer, 0, sign))
+        finest = llava_cam(vlm, inputs, answer, views="finest", target=target).heat[0]
+        assert np.abs(finest - heat[inputs.grid.views[0]]).max() <= HEAT * heat.max()
+        mean = llava_cam(vlm, inputs, answer, target=target).heat[0]
+        assert heat.max() == 0 or not np.allclose(finest, mean)
+
+
+def test_instructblips_map_says_what_it_went_through(family):
+    vlm = family("instructblip")
+    inputs = vlm.prepare(mixed()[0])
+    maps = llava_cam(vlm, inputs, vlm.answer(inputs))
+    assert maps.grid.note == "through the Q-Former's cross-attention"
+    assert maps.heat.shape == (4, 8, 8)
+    assert not inputs.grid.placed.any()
