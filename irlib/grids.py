@@ -4,7 +4,7 @@ A processor resizes, crops and cuts a picture before the vision tower sees it. A
 it gives every image token its box in the pixels of the picture that the user handed in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -90,16 +90,22 @@ def crop_grid(
 
 
 def llava_grid(vlm, batch: dict, row: int, size: tuple[int, int]) -> Grid:
-    """The `Grid` of a LLaVA-1.5 picture: one token a patch of the cropped, resized picture."""
+    """The `Grid` of a LLaVA-1.5 picture: one token a patch of the cropped, resized picture.
+
+    Where the processor first pads to a square (`do_pad`), boxes reach beyond the shorter side.
+    """
     processor = vlm.processor.image_processor
     height, width = batch["pixel_values"].shape[-2:]
     patch = vlm.model.config.vision_config.patch_size
-    return crop_grid(
-        size,
+    side = (max(size), max(size)) if getattr(processor, "do_pad", False) else size
+    left, top = (side[0] - size[0]) // 2, (side[1] - size[1]) // 2
+    grid = crop_grid(
+        side,
         shape=(height // patch, width // patch),
         resize=dict(processor.size) if processor.do_resize else None,
         crop=(height, width) if processor.do_center_crop else None,
     )
+    return replace(grid, size=size, boxes=grid.boxes - [left, top, left, top])
 
 
 def open_picture(image) -> Image.Image | None:
