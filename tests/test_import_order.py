@@ -10,7 +10,7 @@ import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
     "compare hooks protocols provenance reader scores store tasks verdict plots",
-    "grids inputs maps models prompts vlm",
+    "grids inputs maps models prompts shards shikra vlm",
     "attention cam cliff truncation",
     "cli copies jobs reproduce widgets",
 )
@@ -19,7 +19,8 @@ DOORS = {
     "papermill": {"reproduce"},
     "ipywidgets": {"widgets"},
     "matplotlib": {"plots", "store", "maps", "widgets"},
-    "transformers": {"hooks", "models", "prompts", "vlm"},
+    "transformers": {"hooks", "models", "prompts", "shikra", "vlm"},
+    "safetensors": {"shards"},
     "datasets": {"reader"},
 }
 TORCHLESS = ORDER[0].replace("hooks ", "").split()
