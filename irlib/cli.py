@@ -1,4 +1,4 @@
-"""The `irlib` command: reproduce, list, explore, and two for the upkeep of the project itself."""
+"""The `irlib` command: reproduce, list, explore, shikra, and two for the project's own upkeep."""
 
 import argparse
 import io
@@ -50,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     check = command("check", _check, "Compare the figures' csv files with the committed ones.")
     check.add_argument("--profile", default="mini", help="mini (default)")
+    shikra = command("shikra", _shikra, "Make a model folder of Shikra's published delta.")
+    for name, help in {
+        "base": "LLaMA-7B", "delta": "Shikra's delta", "vision": "CLIP", "out": "a new folder",
+    }.items():  # fmt: skip
+        shikra.add_argument(f"--{name}", required=True, metavar="DIR", help=help)
     return parser
 
 
@@ -147,6 +152,13 @@ def _committed(path: str) -> str | None:
     order = ["git", "-C", str(store.root()), "show", f"HEAD:{path}"]
     shown = subprocess.run(order, capture_output=True, text=True, check=False)
     return shown.stdout if shown.returncode == 0 else None
+
+
+def _shikra(options) -> int:
+    from irlib.shikra import convert  # the other commands do without
+
+    done = convert(options.base, options.delta, vision=options.vision, out=options.out)
+    return _say(f'Shikra is in {done}: irlib.load("{done}") reads it')
 
 
 def _count(passed: int, failed: int) -> int:

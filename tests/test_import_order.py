@@ -10,7 +10,7 @@ import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
     "compare hooks protocols provenance reader scores store tasks verdict plots",
-    "families grids inputs layouts maps models pixels processors prompts vlm",
+    "families grids inputs layouts maps models pixels processors prompts shards shikra vlm",
     "attention cam cliff truncation",
     "cli copies jobs reproduce widgets",
 )
@@ -19,7 +19,8 @@ DOORS = {
     "papermill": {"reproduce"},
     "ipywidgets": {"widgets"},
     "matplotlib": {"plots", "store", "maps", "widgets"},
-    "transformers": {"families", "hooks", "layouts", "models", "processors"},
+    "transformers": {"families", "hooks", "layouts", "models", "processors", "shikra"},
+    "safetensors": {"shards"},
     "datasets": {"reader"},
 }
 TORCHLESS = ORDER[0].replace("hooks ", "").split()
