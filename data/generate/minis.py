@@ -13,6 +13,8 @@ import torch
 import transformers as tf
 from torch import Tensor, nn
 
+from irlib import processors
+
 from . import looks
 from .words import HELPER, chatml, tokenizer, vicuna
 
@@ -164,24 +166,12 @@ def _internvl() -> nn.Module:
     return tf.InternVLForConditionalGeneration(config)
 
 
-class InternVLProcessor(tf.InternVLProcessor):
-    """transformers' own without the video processor, which demands torchvision."""
-
-    def __init__(
-        self, image_processor=None, tokenizer=None, image_seq_length=256, chat_template=None
-    ):
-        super().__init__(
-            image_processor, tokenizer, None,
-            image_seq_length=image_seq_length, chat_template=chat_template,
-        )  # fmt: skip
-
-
 def _internvl_processor():
     images = _images(
         tf.GotOcr2ImageProcessorPil, size={"height": 96, "width": 96}, crop_to_patches=True,
         min_patches=1, max_patches=4,
     )  # fmt: skip
-    return InternVLProcessor(
+    return processors.InternVLProcessor(
         images, _internvl_words(), image_seq_length=16, chat_template=chatml("<IMG_CONTEXT>\\n")
     )
 
@@ -211,20 +201,13 @@ def _qwen() -> nn.Module:
     return tf.Qwen2VLForConditionalGeneration(config)
 
 
-class Qwen2VLProcessor(tf.Qwen2VLProcessor):
-    """transformers' own without the video processor, which demands torchvision."""
-
-    def __init__(self, image_processor=None, tokenizer=None, chat_template=None):
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
-
-
 def _qwen_processor():
     images = _images(
         tf.Qwen2VLImageProcessorPil, patch_size=6, merge_size=2, temporal_patch_size=2,
         size={"shortest_edge": 48 * 48, "longest_edge": 96 * 96},
     )  # fmt: skip
     image = "<|vision_start|><|image_pad|><|vision_end|>"
-    return Qwen2VLProcessor(images, _qwen_words(), chat_template=chatml(image, HELPER))
+    return processors.Qwen2VLProcessor(images, _qwen_words(), chat_template=chatml(image, HELPER))
 
 
 def _qwen_patches(net, pixels: Tensor) -> Tensor:
