@@ -269,7 +269,7 @@ MINIS = {
         side=72,
         grid=6,
         tiles=True,
-        recipe=WARM,
+        recipe=WARM | {"steps": 450, "batch": 24, "texts": (4, 3)},
     ),
     "mini-instructblip": Mini(
         title="InstructBLIP",
@@ -322,7 +322,7 @@ MINIS = {
         classes=partial(looks.plain_classes, grid=8),
         patches=_clip_patches,
         tower_of="mini-llava",
-        recipe=WARM,
+        recipe=WARM | {"steps": 300},
     ),
 }
 
