@@ -245,7 +245,7 @@ def _instructblip_processor():
     return tf.InstructBlipProcessor(images, tok, tok, num_query_tokens=32)
 
 
-WARM = {"pictures": 40_000, "steps": 500, "start": 0.0, "texts": (6, 4)}
+WARM = {"pictures": 40_000, "steps": 500, "start": 0.0, "texts": (6, 4), "reading": 3.0}
 MINIS = {
     "mini-llava": Mini(
         title="LLaVA-1.5",
@@ -295,7 +295,7 @@ MINIS = {
         tiles=True,
         marks=("<img>", "</img>"),
         decoder_of="",
-        recipe={"pictures": 40_000, "steps": 900},
+        recipe={"pictures": 40_000, "steps": 900, "reading": 3.0},
     ),
     "mini-qwen2vl": Mini(
         title="Qwen2-VL",

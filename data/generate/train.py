@@ -54,6 +54,7 @@ class Recipe:
     adam: float = 2e-3
     align: float = 0.3  # weight of the projector's alignment with the words' embeddings
     hint: float = 0.2  # weight of each hint at single words (pack.HINTS)
+    reading: float = 1.0  # weight of what is read off signs, 1 for other answers
 
 
 class TowerHeads(nn.Module):
@@ -207,8 +208,10 @@ def train_decoder(net, mini, turns, pool: Pool, recipe: Recipe, work: Path) -> N
         hidden = decode(net, turns, image, rows)
         target, hints = rows["target"], rows["hints"]
         m = target != pack.IGNORE
-        logits = head(hidden[m]).float()
-        loss = F.cross_entropy(logits, target[m])
+        logits, of = head(hidden[m]).float(), rows["kind"][m]
+        weight = 1 + (recipe.reading - 1) * (of == pack.KINDS.index("reading"))
+        loss = F.cross_entropy(logits, target[m], reduction="none") * weight
+        loss = loss.sum() / weight.sum()
         label = torch.from_numpy(mini.classes(pool, at)).long().to(net.device)
         known = (label > 0) & (label <= len(names))
         if recipe.align and known.any():
@@ -217,7 +220,7 @@ def train_decoder(net, mini, turns, pool: Pool, recipe: Recipe, work: Path) -> N
             loss = loss + recipe.align * F.cross_entropy(near, label[known] - 1)
         told = (hints != pack.IGNORE).any(-1)
         guesses = reader(hidden[told]).float().split(tuple(pack.HINTS.values()), -1)
-        right, of = logits.argmax(-1) == target[m], rows["kind"][m]
+        right = logits.argmax(-1) == target[m]
         log = {k: right[of == i].float().mean().item() for i, k in enumerate(pack.KINDS)}
         for name, guess, hint in zip(pack.HINTS, guesses, hints[told].unbind(-1), strict=True):
             m = hint != pack.IGNORE
