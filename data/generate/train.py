@@ -301,7 +301,7 @@ def main(arguments: list[str] | None = None) -> None:
     net = train(given.name, recipe, given.work, compiled=given.compile)
     notes = [given.work / "pool.json", *sorted((given.work / given.name).glob("*.json"))]
     seconds = sum(json.loads(note.read_text())["seconds"] for note in notes)
-    machine = "a GPU" if torch.cuda.is_available() else f"a {platform.machine()} CPU"
+    machine = "a GPU" if torch.cuda.is_available() else f"an {platform.machine()} CPU"
     story = {
         "command": f"python -m data.generate.train {given.name}",
         "minutes": round(seconds / 60),
