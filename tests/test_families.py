@@ -1,5 +1,8 @@
 """Every family loads from a folder laid out as the hub's, and prepares, answers and batches."""
 
+import json
+import shutil
+
 import families
 import numpy as np
 import pytest
@@ -47,6 +50,23 @@ def test_processor_in_one_file_reads_the_same(family, name, mixed, tmp_path):
     one, other = (vlm.prepare(mixed[0]).batch for vlm in (family(name), load(str(folder))))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@every_family
+def test_folder_written_for_torchvision_reads_the_same(
+    family, family_folder, name, mixed, tmp_path
+):
+    """As most hub folders are: the image processor's class is the one that needs torchvision."""
+    shutil.copytree(family_folder(name), tmp_path / name)
+    file = tmp_path / name / "preprocessor_config.json"
+    found = json.loads(file.read_text())
+    kind = found["image_processor_type"].removesuffix("Pil").removesuffix("Fast")
+    for suffix in ("", "Fast"):
+        file.write_text(json.dumps(found | {"image_processor_type": kind + suffix}))
+        other = load(str(tmp_path / name), device="cpu").prepare(mixed[0]).batch
+        one = family(name).prepare(mixed[0]).batch
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @every_family
