@@ -14,6 +14,7 @@ from irlib.families import VICUNA
 from irlib.hooks import edit, trace
 from irlib.inputs import SEGMENTS
 from irlib.models import load
+from irlib.prompts import _prompt
 
 NAMES = list(families.FAMILIES)
 # Another mask, padding and shape give other kernels: float32 rounding, on logits of standard
@@ -70,6 +71,22 @@ def test_folder_written_for_torchvision_reads_the_same(
         one = family(name).prepare(mixed[0]).batch
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@every_family
+def test_arguments_are_those_of_the_familys_own_processor(family, name, mixed):
+    vlm = family(name)
+    batch = vlm.prepare(mixed[0]).batch
+    text = _prompt(vlm, mixed[0])
+    own = vlm.processor(
+        images=[mixed[0].image],
+        text=[text],
+        add_special_tokens=not text.startswith("<s>"),
+        return_tensors="pt",
+    )
+    assert {"input_ids", "attention_mask", "pixel_values"} <= batch.keys()
+    assert all(torch.equal(batch[key], own[key]) for key in batch)
+    assert own.keys() - batch.keys() <= {"labels", "mm_token_type_ids"}  # of no use to the model
 
 
 @every_family
