@@ -256,3 +256,20 @@ def test_features_of_the_vision_tower_stand_at_the_image_positions(family, name,
         logits(vlm, inputs)
     features = torch.cat(tokens)
     assert torch.equal(seen[0][inputs.spans.image], features)
+
+
+@every_family
+def test_batch_without_any_picture_equals_single_runs(family, name, mixed):
+    vlm = family(name)
+    samples = [mixed[1], make_sample(None, "Is there a red cat in the picture?", "b")]
+    inputs = vlm.prepare([*samples, mixed[0]]).take([0, 1])
+    together, answers = logits(vlm, inputs), vlm.answer(inputs)
+    assert vlm.encode(inputs) is inputs
+    assert "pixel_values" not in inputs.batch
+    for row, sample in enumerate(samples):
+        one = vlm.prepare(sample)
+        alone = logits(vlm, one)[0]
+        assert torch.allclose(together[row, -one.length :], alone, **CLOSE)
+        assert torch.equal(vlm.answer(one).ids[0], answers.ids[row])
+        said = vlm.processor.tokenizer.decode(one.text["input_ids"][0][one.spans.user[0]])
+        assert said.strip().startswith(sample.prompt)
