@@ -26,7 +26,7 @@ def cropped(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     has_class = config.vision_config.model_type == "clip_vision_model"
     return crop_grid(
         size,
-        shape=_patches(config.vision_config),
+        shape=_patches(vlm, visual),
         resize=_set(processor.size) if processor.do_resize else None,
         crop=(height, width) if getattr(processor, "do_center_crop", False) else None,
         square=bool(getattr(processor, "do_pad", False)),
@@ -41,9 +41,13 @@ def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     there are too many (OneVision), and each row of them ends in a newline token.
     """
     config, (width, height) = vlm.model.config, size
-    tile, (side, _) = config.vision_config.image_size, _patches(config.vision_config)
+    tile, (side, _) = config.vision_config.image_size, _patches(vlm, visual)
     tall, wide = select_best_resolution((height, width), config.image_grid_pinpoints)
-    _expect_tiles(vlm, visual["pixel_values"].shape[1], 1 + (tall // tile) * (wide // tile))
+    pinpoints = vlm.processor.image_processor.image_grid_pinpoints
+    best = select_best_resolution((height, width), pinpoints)
+    _expect(vlm, "pixels of tiles", tuple(best), (tall, wide))
+    tiles = 1 + (tall // tile) * (wide // tile)
+    _expect(vlm, "tiles", visual["pixel_values"].shape[1], tiles)
     # pixels of the enlarged picture and its place on the canvas
     if wide / width < tall / height:
         new_width, new_height = wide, min(math.ceil(height * wide / width), tall)
@@ -71,9 +75,8 @@ def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
 def tiles_and_thumbnail(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """InternVL: the picture squashed onto rows x cols tiles, then, if more than one, onto one."""
-    vision, processor = vlm.model.config.vision_config, vlm.processor.image_processor
-    ratio = vlm.model.config.downsample_ratio
-    each = tuple(int(count * ratio) for count in _patches(vision))
+    ratio, processor = vlm.model.config.downsample_ratio, vlm.processor.image_processor
+    each = tuple(int(count * ratio) for count in _patches(vlm, visual))
     count, rows, cols = len(visual["pixel_values"]), 1, 1
     if count > 1:
         cols, rows = get_optimal_tiled_canvas(
@@ -82,7 +85,7 @@ def tiles_and_thumbnail(vlm, visual: dict, size: tuple[int, int]) -> Grid:
             processor.min_patches,
             processor.max_patches,
         )
-        _expect_tiles(vlm, count, rows * cols + 1)
+        _expect(vlm, "tiles", count, rows * cols + 1)
     return _tiled(size, rows, cols, each, whole_last=count > 1)
 
 
@@ -95,20 +98,24 @@ def tiles_and_global(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     if count > 1:
         told = vlm.processor.image_processor(Image.new("RGB", size), return_row_col_info=True)
         rows, cols = told["rows"][0][0], told["cols"][0][0]
-        _expect_tiles(vlm, count, rows * cols + 1)
+        _expect(vlm, "tiles", count, rows * cols + 1)
     return _tiled(size, rows, cols, each, whole_last=count > 1)
 
 
 def own_resolution(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """Qwen-VL: the picture at about its own resolution, `merge` x `merge` patches a token."""
     _, rows, cols = visual["image_grid_thw"][0].tolist()
-    merge = vlm.model.config.vision_config.spatial_merge_size
+    vision, processor = vlm.model.config.vision_config, vlm.processor.image_processor
+    merge = vision.spatial_merge_size
+    cut = (processor.patch_size, processor.temporal_patch_size, processor.merge_size)
+    _expect(vlm, "patch sizes", cut, (vision.patch_size, vision.temporal_patch_size, merge))
     return _tiled(size, 1, 1, (rows // merge, cols // merge))
 
 
 def pooled(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """Gemma 3: squashed to a square and pooled; pan and scan adds crops along the longer side."""
     side = math.isqrt(vlm.model.config.mm_tokens_per_image)
+    _patches(vlm, visual)
     views, crops, start = [_whole(size, (side, side))], len(visual["pixel_values"]) - 1, side**2
     if crops:
         step = math.ceil(max(size) / crops)
@@ -127,13 +134,19 @@ def pooled(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
 def squashed(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """PaliGemma: squashed to the tower's square, one token a patch."""
-    return _tiled(size, 1, 1, _patches(vlm.model.config.vision_config))
+    return _tiled(size, 1, 1, _patches(vlm, visual))
 
 
 def queries(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """InstructBLIP: query tokens have no place; a map goes through the Q-Former to the patches."""
-    _, cells = _whole(size, _patches(vlm.model.config.vision_config))
+    _, cells = _whole(size, _patches(vlm, visual))
     nowhere = np.full((vlm.model.config.num_query_tokens, 4), np.nan)
+    length = visual["qformer_input_ids"].shape[1]
+    if length > (most := vlm.model.config.qformer_config.max_position_embeddings):
+        raise ValueError(
+            f"asked to prepare a question of {length} tokens for the Q-Former, found that it reads "
+            f"at most {most}; shorten the question"
+        )
     return Grid(size, nowhere, (), cells, note="through the Q-Former's cross-attention")
 
 
@@ -158,10 +171,13 @@ def _finest_first(views):
     return sorted(views, key=lambda view: view[0].size, reverse=True)
 
 
-def _patches(vision) -> tuple[int, int]:
+def _patches(vlm, visual) -> tuple[int, int]:
     """Rows and columns of patches of a vision tower with pictures of one size."""
-    sizes = [np.broadcast_to(value, 2) for value in (vision.image_size, vision.patch_size)]
-    return tuple(int(length // step) for length, step in zip(*sizes, strict=True))
+    vision = vlm.model.config.vision_config
+    tall, wide = np.broadcast_to(vision.image_size, 2).tolist()
+    _expect(vlm, "pixels", tuple(visual["pixel_values"].shape[-2:]), (tall, wide))
+    high, broad = np.broadcast_to(vision.patch_size, 2).tolist()
+    return tall // high, wide // broad
 
 
 def _set(size) -> dict[str, int]:
@@ -169,9 +185,10 @@ def _set(size) -> dict[str, int]:
     return {key: value for key, value in dict(size).items() if value is not None}
 
 
-def _expect_tiles(vlm, found, expected):
+def _expect(vlm, what, found, expected):
     if found != expected:
         raise ValueError(
-            f"asked to prepare a picture, found {found} tiles of it where the config of {vlm.name} "
-            f"makes {expected}; model and processor disagree: take both from one folder"
+            f"asked to prepare a picture, found {found} {what} from the processor where the config "
+            f"of {vlm.name} says {expected}; model and processor disagree: take both from one "
+            "folder"
         )

@@ -360,15 +360,15 @@ VIDEO = {  # families whose hub folders hold a video processor too
 }
 
 
-def save(name: str, folder: Path, *, randomise, combined: bool = False, **changed) -> Path:
+def save(name: str, folder: Path, *, randomise, combined: bool = False, tiny=None) -> Path:
     """Write the family's tiny model to a folder as the hub lays it out.
 
     `combined=True` puts all of the processor into one processor_config.json, as transformers 5
-    does; else there are preprocessor_config.json and others, as in most hub folders. `changed` goes
-    into the config.
+    does; else there are preprocessor_config.json and others, as in most hub folders. `tiny` is what
+    to make instead of the family's own.
     """
     model_type, build = FAMILIES[name]
-    tiny = build()
+    tiny = tiny or build()
     tokenizer = tiny.processor.tokenizer
     text = {
         "model_type": tiny.kind or f"{model_type}_text", "vocab_size": len(tokenizer),
@@ -381,8 +381,7 @@ def save(name: str, folder: Path, *, randomise, combined: bool = False, **change
         model_type,
         text_config=text | tiny.text,
         image_token_id=tokenizer.convert_tokens_to_ids(tiny.image_token),
-        tie_word_embeddings=False,
-        **tiny.config | changed,
+        **{"tie_word_embeddings": False} | tiny.config,
     )
     torch.manual_seed(0)
     model = randomise(AutoModelForImageTextToText.from_config(config))

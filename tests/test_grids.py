@@ -6,7 +6,7 @@ import torch
 from conftest import make_sample, noise_picture
 from PIL import Image
 
-from irlib.grids import crop_grid, open_picture
+from irlib.grids import Grid, cells_of, crop_grid, grid_of, open_picture
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,68 @@ def test_spread_gives_a_value_to_each_pixel_and_none_off_the_grid():
     assert drawn.shape == (40, 80)
     assert (drawn[:, 20:60] == 1).all()
     assert (drawn[:, :20] == 0).all()
+
+
+def two_views():
+    """A picture of 40 x 20 seen whole in 1 x 2 tokens, and in 2 x 4 with a mark at row ends."""
+    fine = cells_of(np.linspace(0, 40, 5), np.linspace(0, 20, 3))
+    coarse = cells_of([0, 20, 40], [0, 20])
+    index = 2 + np.arange(10).reshape(2, 5)[:, :4]
+    return grid_of((40, 20), [(index, fine), (np.array([[0, 1]]), coarse)], 12)
+
+
+def test_views_are_averaged_by_area_and_the_finest_can_be_had_alone():
+    grid = two_views()
+    values = np.array([10.0, 20.0, 0, 1, 2, 3, 99, 4, 5, 6, 7, 99])
+    assert grid.lay(values, views="finest").tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert grid.lay(values).tolist() == [[5, 5.5, 11, 11.5], [7, 7.5, 13, 13.5]]
+    assert np.flatnonzero(~grid.placed).tolist() == [6, 11]
+    assert np.isnan(grid.boxes[[6, 11]]).all()
+
+
+def test_a_coarse_cell_across_fine_ones_is_divided_by_area():
+    fine = cells_of([0, 10, 20, 30], [0, 10])
+    coarse = cells_of([0, 15, 30], [0, 10])
+    grid = grid_of((30, 10), [(np.array([[0, 1, 2]]), fine), (np.array([[3, 4]]), coarse)], 5)
+    assert grid.lay(np.array([0, 0, 0, 2.0, 6.0])).tolist() == [[1, 2, 3]]
+
+
+def test_cells_that_only_the_finest_view_has_keep_its_value():
+    fine, coarse = cells_of([-10, 0, 10], [0, 10]), cells_of([0, 10], [0, 10])
+    grid = grid_of((10, 10), [(np.array([[0, 1]]), fine), (np.array([[2]]), coarse)], 3)
+    assert grid.lay(np.array([4.0, 4.0, 8.0])).tolist() == [[4, 6]]
+
+
+def test_layers_are_laid_at_once_and_keep_their_type():
+    values = np.random.default_rng(0).random((3, 12)).astype(np.float32)
+    laid = two_views().lay(values)
+    assert laid.dtype == np.float32
+    assert np.array_equal(laid[1], two_views().lay(values[1]))
+
+
+def test_values_without_a_place_go_through_weights():
+    grid = Grid((20, 10), np.full((3, 4), np.nan), (), cells_of([0, 10, 20], [0, 10]))
+    with pytest.raises(ValueError, match=r"tokens without a place.*weights first"):
+        grid.lay(np.ones(3))
+    through = grid.through(np.array([[0.5, 0.5], [1, 0], [0, 0.25]]))  # [token, cell]
+    assert through.lay(np.array([2.0, 3.0, 4.0])).tolist() == [[4, 2]]
+
+
+def test_unknown_views_are_refused():
+    with pytest.raises(ValueError, match=r"views 'coarse'.*use one of \('mean', 'finest'\)"):
+        two_views().lay(np.zeros(12), views="coarse")
+
+
+def test_padding_to_a_square_moves_the_cells():
+    grid = crop_grid((40, 20), shape=(2, 2), resize={"shortest_edge": 28}, square=True)
+    assert grid.boxes.tolist() == [[0, -10, 20, 10], [20, -10, 40, 10], [0, 10, 20, 30],
+                                   [20, 10, 40, 30]]  # fmt: skip
+
+
+def test_tokens_before_the_patches_lie_on_no_cell():
+    grid = crop_grid((20, 20), shape=(1, 2), first=1)
+    assert grid.placed.tolist() == [False, True, True]
+    assert grid.lay(np.array([9, 1, 2])).tolist() == [[1, 2]]
 
 
 def test_missing_picture_is_named(tmp_path):

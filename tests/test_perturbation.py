@@ -8,7 +8,6 @@ import copy
 import families
 import numpy as np
 import pytest
-import torch
 from conftest import make_sample, noise_picture
 from PIL import Image
 
@@ -38,7 +37,7 @@ def local(request, family):
 
 @pytest.fixture(scope="module")
 def moved(local):
-    """For each changed block of each picture: its centre, the grid, and how far each token moved."""
+    """For each changed block: its centre, the picture's grid, and how far each token moved."""
     found, draw = [], np.random.default_rng(0)
     for size in SIZES:
         picture = noise_picture(*size, seed=5)
