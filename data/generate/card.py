@@ -117,7 +117,13 @@ def measure(vlm, tasks: Path | str = "bundled") -> pd.DataFrame:
                 values = {c: p.set_index("metric").loc[metric, "value"] for c, p in pooled.items()}
                 n = int(first.set_index("metric").loc[metric, "n"])
                 rows.append(
-                    {"group": name, "metric": metric, **values, "majority": majority(part), "n": n}
+                    {
+                        "group": name,
+                        "metric": metric,
+                        **values,
+                        "majority": majority(part, metric),
+                        "n": n,
+                    }
                 )
     return pd.DataFrame(rows)
 
