@@ -164,6 +164,27 @@ def test_a_parameters_cell_that_papermill_would_bend_is_refused(tmp_path, cells,
         jobs.plan(["fig1_toy"], notebooks=tmp_path)
 
 
+def test_counts_below_one_are_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"n=0; there is nothing to draw.*set n to 1 or more"):
+        jobs.plan(["fig1_information_flow"], settings={"n": "0"})
+
+
+def test_a_model_that_is_nowhere_is_refused_before_anything_runs(tmp_path):
+    write(tmp_path, "fig1_toy", "pass", parameters=['models: list[str] = ["mini-llava"]'])
+    with pytest.raises(ValueError, match=r"the model 'shikra-7b'; there is no such folder"):
+        jobs.plan(["fig1_toy"], settings={"models": "['shikra-7b']"}, notebooks=tmp_path)
+
+
+def test_several_models_go_by_full_path_and_are_all_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    write(tmp_path, "fig1_toy", "pass", parameters=['models: list[str] = ["mini-llava"]'])
+    told = {"models": "['mine', 'mini-llava', 'a/b', 'c/d']"}
+    [job] = jobs.plan(["fig1_toy"], settings=told, notebooks=tmp_path)
+    assert job.parameters["models"] == [str(tmp_path / "mine"), "mini-llava", "a/b", "c/d"]
+    assert job.hub == ("model:a/b", "model:c/d")
+
+
 def test_a_profile_sets_what_a_notebook_knows_and_names_no_stranger(tmp_path):
     write(tmp_path, "fig1_toy", "pass")
     (tmp_path / "profiles").mkdir()
