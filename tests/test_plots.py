@@ -107,13 +107,12 @@ def curves(models=("mini-llava",)):
                 value = 1 - value if metric == "CHAIRi" else value
                 rows.append((model, metric, layer, value, value - 0.03, value + 0.02, 400))
             cliff = LAYERS if place == 2 and rank else 3 * place + rank
-            whole = rows[-1][3]
             cliffs.append(
-                (model, metric, cliff, max(cliff - 1, 0), min(cliff + 2, LAYERS), whole, 0.01)
+                (model, metric, cliff, max(cliff - 1, 0), min(cliff + 2, LAYERS), LAYERS, 0.01)
             )
     return (
         pd.DataFrame(rows, columns="model metric layer value low high n".split()),
-        pd.DataFrame(cliffs, columns="model metric layer low high baseline margin".split()),
+        pd.DataFrame(cliffs, columns="model metric layer low high n_layers margin".split()),
     )
 
 
@@ -134,17 +133,32 @@ def cards(n=4):
     return table, pd.DataFrame([row] * n), [fake_maps(i).picture for i in range(n - 1)] + [None]
 
 
+STANDS_FOR = {
+    "mini-llava": "LLaVA-1.5",
+    "mini-llava-next": "LLaVA-1.6",
+    "mini-instructblip": "InstructBLIP",
+    "mini-internvl": "InternVL",
+    "mini-qwen2vl": "Qwen-VL",
+    "mini-shikra": "Shikra",
+}
+
+
 def ours():
-    rows = [
-        ("mini-llava", "POPE Acc", "POPE Acc", 0.978, 0.975, 4, 3, 6, 12, 500),
-        ("mini-llava", "POPE F1", "POPE F1", 0.978, 0.975, 4, 3, 6, 12, 500),
-        ("mini-llava", "SQA Acc", "SQA IMG Acc", 0.93, 0.94, 6, 5, 6, 12, 500),
-        ("mini-llava", "SQA all", "SQA Acc", 0.951, 0.952, 6, 5, 6, 12, 550),
-        ("mini-llava", "TextVQA Acc", "TextVQA Acc", 0.9, 0.9, 12, 12, 12, 12, 500),
-        ("mini-llava", "CHAIR", "CHAIRi", 0.02, 0.03, 6, 5, 8, 12, 500),
+    rows = [  # column, metric, baseline, at_cliff, change, layer, cliff, low, high, n
+        ("POPE Acc", "POPE Acc", 0.978, 0.975, -0.02, 0.01, 4, 4, 3, 6, 500),
+        ("POPE F1", "POPE F1", 0.978, 0.999, 0.01, 0.03, 4, 4, 3, 6, 500),
+        ("SQA Acc", "SQA IMG Acc", 0.93, 0.94, -0.01, 0.03, 6, 6, 5, 11, 500),
+        ("SQA all", "SQA Acc", 0.951, 0.952, -0.01, 0.03, 6, 6, 5, 11, 550),
+        ("TextVQA Acc", "TextVQA Acc", 1.0, 0.9, -0.12, -0.08, 11, 12, 12, 12, 500),
+        ("CHAIRs", "CHAIRs", 0.05, 0.06, -0.02, 0.01, 6, 6, 5, 12, 500),
+        ("CHAIRi", "CHAIRi", 0.02, 0.03, -0.02, -0.001, 6, 6, 5, 12, 500),
     ]
-    names = "model column metric baseline at_cliff layer low high n_layers n".split()
-    return pd.DataFrame(rows, columns=names)
+    names = "column metric baseline at_cliff change_low change_high layer cliff low high n"
+    tables = [
+        pd.DataFrame(rows, columns=names.split()).assign(model=model, published=name, n_layers=12)
+        for model, name in STANDS_FOR.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def published():
@@ -193,9 +207,9 @@ BUILDERS = {
         },
         TITLES[0],
     ),
-    "truncation_curves": lambda: plots.truncation_curves(*curves(), n_layers=LAYERS),
+    "truncation_curves": lambda: plots.truncation_curves(*curves()),
     "truncation_curves_three": lambda: plots.truncation_curves(
-        *curves(("mini-llava", "mini-qwen", "mini-internvl")), n_layers=LAYERS
+        *curves(("mini-llava", "mini-internvl", "mini-qwen2vl"))
     ),
     "truncation_diagram": lambda: plots.truncation_diagram(
         shares(), attention(), attention(hidden=True), PARTS, layer=8
@@ -502,7 +516,7 @@ def test_sites_without_boxes_keep_zero_apart_from_nothing_measured():
 
 def test_curves_draw_never_apart_with_the_baseline_and_the_cliff():
     table, cliffs = curves()
-    axes = plots.truncation_curves(table, cliffs, n_layers=LAYERS).axes[1]
+    axes = plots.truncation_curves(table, cliffs).axes[1]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[:3] == ["0", "1", "2"]
     assert labels[-1] == "never"
@@ -519,13 +533,51 @@ def test_curves_draw_never_apart_with_the_baseline_and_the_cliff():
 
 def test_a_cliff_at_the_untouched_model_reads_never():
     table, cliffs = curves(("a", "b"))
-    axes = plots.truncation_curves(table, cliffs, n_layers=LAYERS).axes[2]
+    axes = plots.truncation_curves(table, cliffs).axes[5]  # third metric, second model
     assert "cliff never [11, never]" in [text.get_text() for text in axes.texts]
 
 
 def test_chair_says_that_lower_is_better():
     axes = drawn("truncation_curves").axes
     assert ["lower is better" in a.get_title("right") for a in axes] == [False, False, False, True]
+    axes = drawn("truncation_curves_three").axes
+    assert ["lower is better" in a.get_ylabel() for a in axes] == [False] * 9 + [True, False, False]
+
+
+def test_several_models_stand_abreast_on_one_scale_each_with_its_own_layers():
+    table, cliffs = curves(("a", "b"))
+    cut = table[(table["model"] == "a") | (table["layer"] <= 8)]
+    cliffs.loc[cliffs["model"] == "b", ["layer", "low", "high", "n_layers"]] = [8, 7, 8, 8]
+    axes = plots.truncation_curves(cut, cliffs).axes
+    assert len(axes) == 8
+    assert [len(one.lines[0].get_xdata()) for one in axes[:2]] == [12, 8]
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    assert [one.get_xticklabels()[-1].get_text() for one in axes[:2]] == ["never", "never"]
+    assert "cliff never [7, never]" in [text.get_text() for text in axes[1].texts]
+    assert {"a", "b"} <= {text.get_text() for one in axes[:2] for text in one.texts}
+
+
+def test_more_models_than_fit_abreast_are_refused():
+    with pytest.raises(ValueError, match="given 5 models; 4 fit abreast"):
+        plots.truncation_curves(*curves("abcde"))
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 0), (0, 12), (5, 6), (11, 12), (12, 12), (2, 11), (0, 3)]
+)
+def test_the_cliffs_name_stays_in_its_panel_and_off_the_arrow(low, high, monkeypatch):
+    table, cliffs = curves(("a", "b", "c"))
+    cliffs[["layer", "low", "high"]] = [[(low + high) // 2, low, high]] * len(cliffs)
+    figure = plots.truncation_curves(table, cliffs)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        [name] = [text for text in axes.texts if text.get_text().startswith("cliff")]
+        box, frame = name.get_window_extent(), axes.get_window_extent()
+        assert box.x0 >= frame.x0 - 2
+        assert box.x1 <= figure.bbox.x1
+        heights = next(line for line in axes.lines if line.get_marker() == "|").get_ydata()
+        bar = frame.y0 + heights[0] * frame.height  # where the arrow starts
+        assert box.y0 >= bar or box.y1 <= bar
 
 
 def test_diagram_hatches_exactly_the_columns_that_nothing_reads():
@@ -550,21 +602,69 @@ def test_cards_show_answers_marks_and_missing_pictures():
     assert text.count("no picture") == 1
 
 
-def test_table_prints_ours_and_the_published_figures():
-    text = words(drawn("generalisation"))
-    assert "97.8 →" in text
-    assert "s 13.80 →" in text
-    assert "94.58" in text
-    assert "all 550 rows:\n95.1 → 95.2" in text
-    assert "L = 4 [3, 6]\nn = 500" in text
-    assert "L = – [–, –]" in text
+def test_table_prints_ours_and_below_it_the_published_row():
+    figure = drawn("generalisation")
+    texts = {text.get_text(): text for text in figure.findobj(Text)}
+    words = "\n".join(texts)
+    for model, name in STANDS_FOR.items():
+        assert texts[model].get_position()[1] < texts[f"{name}, paper"].get_position()[1]
+    assert "97.8 →" in words
+    assert "13.80 →" in words
+    assert "94.58" in words
+    assert "cliff 6 [5, 11]\nn = 500\nall 550: 95.1 → 95.2" in words
+    assert "cliff 4 [3, 6]\nn = 500" in words
+    assert "cliff – [–, –]\nL = 11, n = 500" in words
 
 
-def test_latex_holds_every_published_model():
+def test_table_shortens_a_hub_id_to_fit_its_column(monkeypatch):
+    one = ours().query("model == 'mini-llava'")
+    named = one.replace("mini-llava", "llava-hf/llava-v1.6-vicuna-7b-hf")
+    figure = plots.generalisation(named, published())
+    texts = dict(drawn_texts(figure, monkeypatch))
+    name = next(text for text in texts if "vicuna" in text)
+    assert name.replace("\n", "") == "llava-v1.6-vicuna-7b-hf"
+    assert texts[name].x1 < texts["97.8 →"].x0
+
+
+def test_table_says_which_questions_science_counts_and_which_cells_nobody_published():
+    texts = [text.get_text() for text in drawn("generalisation").findobj(Text)]
+    assert texts.count("with a picture") == 1
+    assert texts.count("lower is better") == 2
+    # the paper's six columns hold 25 figures in five rows, one of them missing; LLaVA-1.6 has none
+    assert texts.count("not published") == 36 - 24
+
+
+def test_table_colours_our_changes_only_where_they_are_certain():
+    colours = {
+        text.get_text(): to_hex(text.get_color()).upper()
+        for text in drawn("generalisation").findobj(Text)
+    }
+    assert colours["97.5"] == "#000000"
+    assert colours["99.9"] == style.BLUE
+    assert colours["90.0"] == style.VERMILLION
+    assert colours["85.51"] == style.BLUE
+    assert colours["3.0"] == style.VERMILLION  # more hallucination
+
+
+def test_latex_holds_every_model_and_what_is_published_of_it():
     text = plots.latex(ours(), published())
-    assert text.count("$\\to$") == 5 + len(published().dropna())
-    assert "\\toprule" in text
-    assert "mini-llava (this run)" in text
+    assert text.count("$\\to$") == 6 * 6 + 24 + 1  # and one in the caption
+    for rule in ("\\toprule", "\\midrule", "\\bottomrule"):
+        assert text.count(rule) == 1
+    body = text.partition("\\midrule\n")[2].partition("\\bottomrule")[0].splitlines()
+    assert len(body) == 12
+    assert {line.count("&") for line in body} == {6}
+    assert all(line.endswith("\\\\") for line in body)
+    assert body[0].startswith("mini-llava & 97.8 $\\to$ 97.5 (4) &")
+    assert "100.0 $\\to$ 90.0 (never)" in body[0]
+    assert body[1].startswith("LLaVA-1.5, published & 84.70 $\\to$ 85.51 &")
+    assert body[3].count("not published") == 6
+    assert "questions with a picture" in text
+
+
+def test_latex_escapes_what_latex_would_read():
+    text = plots.latex(ours().replace("mini-llava", "my_folder & co"), published())
+    assert "my\\_folder \\& co &" in text
 
 
 def test_paper_table_is_complete():
@@ -586,7 +686,7 @@ def test_explore_marks_its_layer_and_refuses_others():
 @pytest.mark.parametrize(
     "plot",
     [lambda t: plots.information_flow(t), lambda t: plots.attention_shares(t, {}, PARTS),
-     lambda t: plots.truncation_curves(t, t, n_layers=3)],
+     lambda t: plots.truncation_curves(t, t)],
 )  # fmt: skip
 def test_a_table_without_its_columns_or_rows_is_refused(plot):
     with pytest.raises(ValueError, match="needs the columns"):
