@@ -217,7 +217,15 @@ def test_the_paper_profile_is_refused_where_the_hub_cannot_be_reached(offline, m
 
 def test_the_paper_profile_fits_its_notebooks():
     planned = jobs.plan(profile="paper")
-    assert {job.parameters["model"] for job in planned} == {"llava-hf/llava-1.5-7b-hf"}
+    models = {job.stem: job.parameters.get("models") for job in planned}
+    several = {stem: names for stem, names in models.items() if names}
+    assert set(several) == {"fig5_truncation", "fig8_cam_gallery", "table1_generalisation"}
+    assert all(names[0] == "llava-hf/llava-1.5-7b-hf" for names in several.values())
+    single = {job.parameters["model"] for job in planned if job.stem not in several}
+    assert single == {"llava-hf/llava-1.5-7b-hf"}
+    [table] = [job for job in planned if job.stem == "table1_generalisation"]
+    assert len(table.parameters["models"]) == len(table.parameters["published"])
+    assert len(table.hub) == len(table.parameters["models"]) + 1  # and the benchmarks
     assert all(job.outputs[0].parent.name == "paper" for job in planned)
 
 

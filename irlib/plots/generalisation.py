@@ -161,7 +161,7 @@ def latex(ours: pd.DataFrame, published: pd.DataFrame) -> str:
         f"questions {KIND[ours.loc[ours['column'] == 'SQA Acc', 'metric'].iloc[0]]}. Judged on "
         f"{sizes[0]} to {sizes[-1]} questions that had no part in finding the cliff."
     )
-    return (
+    text = (
         table.style.format_index(escape="latex")
         .format_index(escape="latex", axis=1)
         .to_latex(
@@ -172,3 +172,4 @@ def latex(ours: pd.DataFrame, published: pd.DataFrame) -> str:
             position_float="centering",
         )
     )
+    return text.replace("\\centering", "\\centering\\small\\setlength{\\tabcolsep}{3pt}", 1)
