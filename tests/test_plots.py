@@ -19,6 +19,14 @@ from irlib.plots.cells import draw_map
 from irlib.plots.matrices import draw_matrix
 
 LAYERS, SAMPLES = 12, 40
+STANDS_FOR = {
+    "mini-llava": "LLaVA-1.5",
+    "mini-llava-next": "LLaVA-1.6",
+    "mini-instructblip": "InstructBLIP",
+    "mini-internvl": "InternVL",
+    "mini-qwen2vl": "Qwen-VL",
+    "mini-shikra": "Shikra",
+}
 PARTS = ["system"] * 20 + ["image"] * 64 + ["user"] * 10 + ["answer"] * 3
 
 
@@ -56,7 +64,13 @@ def attention(hidden=False):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def fake_maps(seed=0, layers=LAYERS, zero=(LAYERS - 1,)):
+NOTE = (
+    "Its map goes through the Q-Former's cross-attention, averaged over heads and queries, and is "
+)
+NOTE += "no plain grid of image tokens."
+
+
+def fake_maps(seed=0, layers=LAYERS, zero=(LAYERS - 1,), note=""):
     draw = np.random.default_rng(seed)
     heat = draw.random((layers, 8, 8)).astype(np.float32)
     heat[list(zero)] = 0
@@ -71,7 +85,10 @@ def fake_maps(seed=0, layers=LAYERS, zero=(LAYERS - 1,)):
             pixels * (1 - 0.5 * scaled[..., None]) + [120, 0, 0] * scaled[..., None] / 2
         ).astype(np.uint8)
 
-    return SimpleNamespace(heat=heat, picture=picture, boxes=boxes, overlay=overlay)
+    grid = SimpleNamespace(note=note)
+    return SimpleNamespace(
+        heat=heat, picture=picture, boxes=boxes, overlay=overlay, grid=grid, model="tiny"
+    )
 
 
 def cam_table(tasks=("pope", "textvqa")):
@@ -84,6 +101,34 @@ def cam_table(tasks=("pope", "textvqa")):
                 rows.append((task, f"{task}{sample}", layer, inside, 0.11, hit))
     table = pd.DataFrame(rows, columns="task sample layer inside area hit".split())
     return plots.average(table, ["inside", "area", "hit"], by=["task", "layer"])
+
+
+def gallery(models=tuple(STANDS_FOR), *, n=3, depths=None, note=""):
+    """Everything that cam_gallery() takes: lift by model and layer, maps, questions, answers."""
+    depths = {model: (depths or {}).get(model, LAYERS) for model in models}
+    rows = [
+        (model, layer, "lift", np.nan if layer == depth - 1 else 1 + layer / 9,
+         0 if layer == depth - 1 else SAMPLES)
+        for model, depth in depths.items() for layer in range(depth)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns="model layer measure value n".split())
+    maps = {
+        model: [
+            fake_maps(i, depth, (depth - 1,), note if model == "mini-instructblip" else "")
+            for i in range(n)
+        ]
+        for model, depth in depths.items()
+    }
+    for model, own in maps.items():
+        for one in own:
+            one.model = model
+    questions = ["Is there a boat in the image?", "what word is on the sign?", LONG]
+    return (
+        table,
+        maps,
+        (questions * 3)[:n],
+        {model: (["Yes ✓", "BAT ✗", "A ✓"] * 3)[:n] for model in models},
+    )
 
 
 def site_table():
@@ -131,16 +176,6 @@ def cards(n=4):
     ]
     table = pd.DataFrame(kinds, columns="kind seen value low high n".split())
     return table, pd.DataFrame([row] * n), [fake_maps(i).picture for i in range(n - 1)] + [None]
-
-
-STANDS_FOR = {
-    "mini-llava": "LLaVA-1.5",
-    "mini-llava-next": "LLaVA-1.6",
-    "mini-instructblip": "InstructBLIP",
-    "mini-internvl": "InternVL",
-    "mini-qwen2vl": "Qwen-VL",
-    "mini-shikra": "Shikra",
-}
 
 
 def ours():
@@ -193,10 +228,19 @@ BUILDERS = {
         cam_table(("scienceqa",)), [fake_maps(i) for i in range(3)], [LONG] * 3
     ),
     "cam_layers": lambda: plots.cam_layers(cam_table(), [fake_maps(i) for i in range(4)], TITLES),
-    "cam_gallery": lambda: plots.cam_gallery(
-        cam_table(("pope", "textvqa", "scienceqa")),
-        [fake_maps(i) for i in range(8)],
-        [*TITLES, *[LONG] * 4],
+    "cam_gallery": lambda: plots.cam_gallery(*gallery()),
+    "cam_gallery_one": lambda: plots.cam_gallery(*gallery(("llava-v1.6-vicuna-7b-hf",), n=7)),
+    "cam_gallery_uneven": lambda: plots.cam_gallery(
+        *gallery(("mini-llava", "mini-instructblip", "deep"), depths={"deep": 32}, note=NOTE)
+    ),
+    "cam_layers_noted": lambda: plots.cam_layers(
+        cam_table(), [fake_maps(i, note=NOTE) for i in range(2)], TITLES[:2]
+    ),
+    "explore_view_noted": lambda: plots.explore_view(
+        flow_table(), fake_maps(note=NOTE), TITLES[0], layer=4
+    ),
+    "cam_sites_noted": lambda: plots.cam_sites(
+        site_table(), {"mlp": fake_maps(0, note=NOTE)}, TITLES[0]
     ),
     "cam_sites": lambda: plots.cam_sites(
         site_table(),
@@ -279,7 +323,7 @@ def test_overlap_is_found_where_there_is_one(monkeypatch):
     assert min(p.x1, q.x1) > max(p.x0, q.x0)
 
 
-@pytest.mark.parametrize("name", [n for n in BUILDERS if n != "explore_view"])
+@pytest.mark.parametrize("name", [n for n in BUILDERS if not n.startswith("explore_view")])
 def test_row_counts_are_printed(name):
     counts = {"truncation_curves": 400, "truncation_curves_three": 400, "no_picture_needed": 100,
               "generalisation": 500}  # fmt: skip
@@ -497,6 +541,59 @@ def test_localisation_without_boxes_says_so_and_not_zero():
     texts = [text.get_text() for text in figure.axes[-1].texts]
     assert "no boxes in these tasks:\nnothing to measure" in texts
     assert "zero" not in texts
+
+
+def test_chance_stops_short_of_the_layers_whose_maps_are_zero():
+    axes = drawn("cam_layers").axes[-1]
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert len(dashed) == 2
+    assert all(max(line.get_xdata()) == LAYERS - 2 for line in dashed)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("cam_layers_noted", "tiny: Its map"), ("cam_sites_noted", "tiny: Its map"),
+     ("cam_gallery_uneven", "mini-instructblip: Its map"), ("explore_view_noted", "Its map")],
+)  # fmt: skip
+def test_what_must_be_known_of_a_grid_is_printed_once(name, said):
+    text = " ".join(words(drawn(name)).split())
+    assert text.count(" ".join(NOTE.split())) == 1
+    assert said in text
+    assert "Q-Former" not in words(drawn("cam_gallery"))
+
+
+def test_gallery_shows_each_sample_in_every_model_and_right_answers_below():
+    figure = drawn("cam_gallery")
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert texts.count("Yes ✓") == texts.count("BAT ✗") == len(STANDS_FOR)
+    assert {f"layer {n}" for n in (3, 7, 10)} == {t for t in texts if t.startswith("layer ")}
+    maps = [axes for axes in figure.axes if axes.images]
+    assert len(maps) == 3 * (1 + 3 * len(STANDS_FOR))
+
+
+def test_gallery_takes_layers_by_depth_and_names_them_by_number():
+    table, maps, questions, answers = gallery(("a", "deep"), depths={"deep": 32})
+    figure = plots.cam_gallery(table, maps, questions, answers, depths=(0, 0.5, 1))
+    texts = [axes.get_title("center") for axes in figure.axes if axes.images]
+    named = [text for text in texts if text]
+    assert named[:6] == ["layer 1", "layer 7", "layer 12", "layer 1", "layer 17", "layer 32"]
+    grid = [text.get_text() for text in figure.axes[-1].texts]
+    assert grid.count("0") == 2  # 'zero' where cells are wide enough
+    assert len([text for text in grid if text]) - grid.count("B") == 12 + 32  # deeper ones blank
+
+
+def test_gallery_without_boxes_says_nothing_was_measured():
+    table, *rest = gallery(("a", "b"))
+    figure = plots.cam_gallery(table.assign(value=np.nan, n=0), *rest)
+    grid = [text.get_text() for text in figure.axes[-1].texts]
+    assert grid.count("–") == 2 * LAYERS
+    assert "zero" not in grid
+
+
+def test_gallery_refuses_a_model_with_a_map_missing():
+    table, maps, questions, answers = gallery(("a", "b"))
+    with pytest.raises(ValueError, match=r"3 questions, and .* 'b': .2, 3"):
+        plots.cam_gallery(table, maps | {"b": maps["b"][:2]}, questions, answers)
 
 
 def test_sites_print_zero_for_zero_maps_only():
