@@ -72,6 +72,7 @@ def plan(
                 parameters=values,
                 outputs=made,
                 hub=_on_hub(full),
+                models=len(_models(full)),
             )
         )
     return jobs

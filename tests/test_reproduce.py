@@ -229,6 +229,25 @@ def test_the_paper_profile_fits_its_notebooks():
     assert all(job.outputs[0].parent.name == "paper" for job in planned)
 
 
+def test_notebooks_of_many_models_go_first_and_are_reported_in_their_own_order(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("IRLIB_FIGURES", str(tmp_path))
+    went = []
+
+    def pretend(job, _):
+        went.append(job.stem)
+        return reproduce.Outcome(stem=job.stem, minutes=0)
+
+    monkeypatch.setattr(reproduce, "_run_one", pretend)
+    for stem, models in {"fig1_a": ["x/y"], "fig2_b": ["x/y"] * 3, "fig3_c": ["x/y"] * 6}.items():
+        write(tmp_path, stem, "pass", parameters=[f"models: list[str] = {models}"])
+    monkeypatch.setattr(reproduce, "reach", lambda _: None)
+    outcomes = reproduce.run(jobs.plan(notebooks=tmp_path), workers=1)
+    assert went == ["fig3_c", "fig2_b", "fig1_a"]
+    assert [outcome.stem for outcome in outcomes] == ["fig1_a", "fig2_b", "fig3_c"]
+
+
 def test_threads_are_shared_out_between_workers(monkeypatch, folder, ran, tmp_path):
     monkeypatch.setenv("IRLIB_FIGURES", str(tmp_path))
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
