@@ -130,7 +130,7 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False)
     }
     outcomes = {}
     with ThreadPoolExecutor(workers) as pool:
-        longest = sorted(reversed(jobs), key=lambda job: -job.models)
+        longest = sorted(jobs, key=lambda job: -job.models)
         waiting = {pool.submit(_run_one, job, setting): job.stem for job in longest}
         try:
             for done in tqdm(as_completed(waiting), total=len(jobs), unit="notebook", disable=None):

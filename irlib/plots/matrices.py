@@ -63,7 +63,7 @@ def draw_scale(figure: Figure, image: AxesImage, box: tuple[float, float, float,
     """Draw the scale of draw_matrix()'s colours in `box`, in shares of the figure."""
     bar = figure.colorbar(image, cax=figure.add_axes(box))
     bar.ax.tick_params(labelsize=5.5, length=1.5, pad=1)
-    bar.ax.set_title("weight", fontsize=5.5, pad=2, loc="center")
+    bar.ax.set_title("weight", fontsize=5.5, pad=6, loc="center")
     bar.set_ticks([1e-4, 1e-2, 1])
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
