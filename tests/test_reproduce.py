@@ -305,6 +305,20 @@ def test_scores_are_told_by_the_file_beside_the_weights(tmp_path):
     assert row.split() == ["pope", "0.970"]
 
 
+def test_the_gallery_tells_the_verdicts_of_the_figures_and_leaves_all_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "root", lambda: tmp_path)
+    (tmp_path / "figures/mini").mkdir(parents=True)
+    told = [{"outcome": "agrees", "claim": "a"}, {"outcome": "disagrees", "claim": "b | c"}]
+    (tmp_path / "figures/mini/fig1_a.json").write_text(f'{{"verdicts": {told}}}'.replace("'", '"'))
+    before = (
+        '# T\n| <img src="figures/mini/fig1_a.png" alt="x"> | [fig1_a](n): x<br>`c` | {} |\nend\n'
+    )
+    (tmp_path / "README.md").write_text(before.format("agrees: old"))
+    assert cli.main(["gallery"]) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text == before.format(r"agrees: a<br>disagrees: b \| c")
+
+
 def test_check_compares_with_what_is_committed(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("IRLIB_FIGURES", str(tmp_path))
     monkeypatch.setattr(jobs, "stems", lambda: ["fig1_a", "fig2_b"])

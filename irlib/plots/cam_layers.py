@@ -71,7 +71,9 @@ def cam_layers(
         axes = figure.add_axes(_share((0.5 + place * 2.75, 0.7 + more, 2.2, 1.1), height))
         localisation(axes, table, measure, label)
         letter(axes, "BC"[place])
-    text = f"Pictures: {NOTE} B, C: {counts(table)}; 95 % interval; dashed: chance."
+    name = getattr(maps[0], "model", "")
+    text = f"{name + '. ' if name else ''}Pictures: {NOTE} "
+    text += f"B, C: {counts(table)}; 95 % interval; dashed: chance."
     note(figure, text + notes)
     return figure
 

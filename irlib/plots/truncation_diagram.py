@@ -72,7 +72,7 @@ def truncation_diagram(
     for start, stop, top, bottom in _hidden(after, segments):
         axes.add_patch(Rectangle((start - 0.5, top - 0.5), stop - start, bottom - top,
                                  fc="white", ec=VERMILLION, hatch="////", lw=0.8))  # fmt: skip
-    draw_scale(figure, image, (0.945, 0.33, 0.009, 0.48))
+    draw_scale(figure, image, (0.945, 0.31, 0.009, 0.43))
     used = [name for name in SEGMENTS if name in segments]
     note(
         figure,
