@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _list, "Tell figures, models with their scores, and tasks with their prompts.")
     command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
+    command("gallery", _gallery, "Put the verdicts of figures/mini into the README's gallery.")
     check = command("check", _check, "Compare the figures' csv files with the committed ones.")
     check.add_argument("--profile", default="mini", help="mini (default)")
     shikra = command("shikra", _shikra, "Make a model folder of Shikra's published delta.")
@@ -77,6 +79,18 @@ def _notebooks(options) -> int:
         if not outcome.failure:
             copies.refresh(job.notebook, job.copy)
     return _report(outcomes)
+
+
+def _gallery(_) -> int:
+    readme = store.root() / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    for place, line in enumerate(lines):
+        if row := re.match(r'\| <img src="(figures/mini/(\w+))\.png".*?\|.*?\| ', line):
+            told = json.loads((store.root() / f"{row[1]}.json").read_text(encoding="utf-8"))
+            verdicts = [f"{one['outcome']}: {one['claim']}" for one in told["verdicts"]]
+            lines[place] = f"{row[0]}{'<br>'.join(verdicts).replace('|', chr(92) + '|')} |"
+    store.write(readme, ("\n".join(lines) + "\n").encode())
+    return 0
 
 
 def _report(outcomes: Sequence[reproduce.Outcome]) -> int:

@@ -1,4 +1,4 @@
-"""The cliff layer: from where on the image can be hidden at no cost, with its interval."""
+"""The cliff layer, from where on the image can be hidden at no cost; and that cost, elsewhere."""
 
 from dataclasses import dataclass
 
@@ -56,12 +56,7 @@ def cliff_layer(
 
     def values(index=None):  # [layer], or [layer, resample] for index [resample, draw]
         weights = None if index is None else _times_drawn(index, size)
-        found = pooled(task, counts, weights=weights)
-        if metric not in found:
-            raise ValueError(
-                f"asked for the metric {metric!r} of {task}, found {sorted(found)}; use one of them"
-            )
-        return found[metric]
+        return _pooled(task, counts, metric, weights=weights)
 
     def cliff(value):  # position of the cliff among layers, for value [layer, ...]
         cost = value - value[-1] if metric in LOWER_IS_BETTER else value[-1] - value
@@ -93,8 +88,91 @@ def cliff_layer(
         high=layers[high],
         baseline=float(value[-1]),
         at_cliff=float(value[at]),
-        n=int(counts["has_image"][0].sum()) if metric == "SQA IMG Acc" else size,
+        n=_size(counts, metric),
     )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What hiding the image from `layer` on does to a `metric`: `baseline` becomes `truncated`.
+
+    `gain` is their difference in the direction in which the metric is better (lower for CHAIR),
+    `low`..`high` its interval; all are fractions, `n` the samples that the metric counts.
+    """
+
+    metric: str
+    layer: int
+    baseline: float
+    truncated: float
+    gain: float
+    low: float
+    high: float
+    n: int
+
+
+def change_at(
+    table: pd.DataFrame,
+    *,
+    layer: int,
+    metric: str | None = None,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Change:
+    """The `Change` of a pooled metric between the untouched model and `layer`.
+
+    `table` is that of `sweep`, for one model, task and keep, with that layer and the untouched
+    model, its largest. Meant for other samples than those that the layer was chosen on: on its own
+    ones a cliff looks better than it is. The interval is a paired percentile bootstrap over
+    samples, the metric pooled anew. `metric` defaults to the task's main one. Raises `ValueError`
+    for a mixed or incomplete table, a layer that it does not have and an unknown metric.
+
+    >>> table = pd.DataFrame({"model": "m", "task": "textvqa", "keep": 0,
+    ...     "sample": ["a", "a", "b", "b"], "layer": [9, 12] * 2, "score": [1.0, 1.0, 0.3, 0.6]})
+    >>> change = change_at(table, layer=9)
+    >>> round(change.gain, 3), round(change.low, 3), change.high, change.n
+    (-0.15, -0.3, 0.0, 2)
+    """
+    task, layers, counts = _counts(table)
+    size = next(iter(counts.values())).shape[-1]
+    metric = metric or MAIN[task]
+    if layer not in layers:
+        raise ValueError(
+            f"asked for the change at layer {layer}, found the layers {layers}; sweep that one too"
+        )
+    at = layers.index(layer)
+    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), n_resamples)
+    value = _pooled(task, counts, metric)
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    resampled = _pooled(task, counts, metric, weights=drawn)
+    tail = 50 * (1 - confidence)
+    low, high = np.nanpercentile(sign * (resampled[at] - resampled[-1]), [tail, 100 - tail])
+    return Change(
+        metric=metric,
+        layer=layer,
+        baseline=float(value[-1]),
+        truncated=float(value[at]),
+        gain=float(sign * (value[at] - value[-1])),
+        low=float(low),
+        high=float(high),
+        n=_size(counts, metric),
+    )
+
+
+def _pooled(task, counts, metric, *, weights=None):
+    """The metric, `[layer]` or `[layer, resample]`; refuses one that the task does not have."""
+    found = pooled(task, counts, weights=weights)
+    if metric not in found:
+        raise ValueError(
+            f"asked for the metric {metric!r} of {task}, found {sorted(found)}; use one of them"
+        )
+    return found[metric]
+
+
+def _size(counts, metric):
+    """The samples that a metric counts."""
+    first = next(iter(counts.values()))
+    return int(counts["has_image"][0].sum()) if metric == "SQA IMG Acc" else first.shape[-1]
 
 
 def _counts(table):

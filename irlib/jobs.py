@@ -1,5 +1,6 @@
 """What is to be run: notebooks and their parameters, checked by name and kind beforehand."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from irlib.reproduce import Job, declared, typed
 
 OUTPUTS = ("png", "pdf", "csv", "json")
 NO_FIGURE = ("explore",)  # notebooks that save nothing
+COUNTS = ("n", "captions", "held", "shown", "copies")  # parameters that count something
 
 
 def stems(notebooks: Path | None = None) -> list[str]:
@@ -57,8 +59,10 @@ def plan(
             )
         chosen = {name: value for name, value in common.items() if name in parameters} | named
         values = {name: typed(value, parameters[name][0], name) for name, value in chosen.items()}
-        values |= {name: _absolute(values[name]) for name in ("model", "source") if name in values}
+        places = [name for name in ("model", "models", "source") if name in values]
+        values |= {name: _absolute(values[name]) for name in places}
         full = {name: default for name, (_, default) in parameters.items()} | values
+        _check(stem, full)
         place = store.figures(str(full.get("profile", profile))).absolute()
         made = () if stem in NO_FIGURE else tuple(place / f"{stem}.{kind}" for kind in OUTPUTS)
         jobs.append(
@@ -68,6 +72,7 @@ def plan(
                 parameters=values,
                 outputs=made,
                 hub=_on_hub(full),
+                models=len(_models(full)),
             )
         )
     return jobs
@@ -93,8 +98,33 @@ def _profile(profile: str, folder: Path, known: Sequence[str]) -> tuple[dict, di
     return common, told
 
 
-def _absolute(value: str) -> str:
+def _check(stem: str, parameters: Mapping[str, object]) -> None:
+    """Raise ValueError for a count below one and for a model that is nowhere."""
+    for name in COUNTS:
+        if name in parameters and parameters[name] < 1:
+            raise ValueError(
+                f"{stem} was to be run with {name}={parameters[name]}; there is nothing to draw "
+                f"then; set {name} to 1 or more."
+            )
+    for model in _models(parameters):
+        if not (Path(model).is_dir() or _bundled(model) or re.fullmatch(r"[\w.-]+/[\w.-]+", model)):
+            bundled = sorted(path.name for path in (store.root() / "data/minis").iterdir())
+            raise ValueError(
+                f"{stem} was to be run with the model {model!r}; there is no such folder, and it "
+                f"is no owner/name of the hub; make the folder, or take one of {bundled}."
+            )
+
+
+def _models(parameters: Mapping[str, object]) -> list[str]:
+    """Return the models that a notebook is to load."""
+    single = [parameters["model"]] if "model" in parameters else []
+    return [*single, *parameters.get("models", ())]
+
+
+def _absolute(value: str | list[str]) -> str | list[str]:
     """Return a local folder by its full path (a notebook runs in its own), another value as is."""
+    if isinstance(value, list):
+        return [_absolute(item) for item in value]
     local = value not in ("hub", "bundled") and Path(value).is_dir()
     return str(Path(value).resolve()) if local and not _bundled(value) else value
 
@@ -105,8 +135,9 @@ def _bundled(model: str) -> bool:
 
 def _on_hub(parameters: Mapping[str, object]) -> tuple[str, ...]:
     """Return what these parameters fetch from the hub, as kind:repository."""
-    model, source = str(parameters.get("model", "")), str(parameters.get("source", ""))
-    names = [f"model:{model}"] if "/" in model and not Path(model).is_dir() else []
+    source = str(parameters.get("source", ""))
+    remote = [name for name in _models(parameters) if "/" in name and not Path(name).is_dir()]
+    names = [f"model:{name}" for name in remote]
     if source.partition(":")[0] == "hub":
         names.append(f"dataset:{source.partition(':')[2] or TASKS['pope'].hub}")
     return tuple(names)

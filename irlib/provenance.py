@@ -10,7 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = tuple("matplotlib numpy pandas pillow scipy tokenizers torch transformers".split())
-DRAWING = ("cli", "plots", "reproduce", "store", "verdict", "widgets")  # no table hangs on these
+DRAWING = (
+    "across",
+    "cli",
+    "plots",
+    "reproduce",
+    "store",
+    "verdict",
+    "widgets",
+)  # no table hangs on these
 
 
 def fingerprint(value: object) -> str:

@@ -22,13 +22,17 @@ KINDS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One notebook to run: what is set in it, where its copy goes, which files it must write."""
+    """One notebook to run: what is set in it, where its copy goes, which files it must write.
+
+    `hub` is what it fetches, `models` how many it loads one after the other.
+    """
 
     notebook: Path
     copy: Path
     parameters: dict
     outputs: tuple[Path, ...]
     hub: tuple[str, ...] = ()
+    models: int = 1
 
     @property
     def stem(self) -> str:
@@ -101,6 +105,7 @@ def typed(value: object, kind: str, name: str = "its default") -> object:
 def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False) -> list[Outcome]:
     """Return how each job went; `workers` at once, each with its share of the processor's threads.
 
+    Those with most models go first, so that the longest is not left alone at the end.
     A job fails on an error in a cell, on cells that never ran, and on an expected file that is
     missing or older than the run. `fresh` ignores the store. Raises ConnectionError, before
     anything runs, where a job needs the hub and it cannot be reached.
@@ -125,7 +130,8 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False)
     }
     outcomes = {}
     with ThreadPoolExecutor(workers) as pool:
-        waiting = {pool.submit(_run_one, job, setting): job.stem for job in jobs}
+        longest = sorted(jobs, key=lambda job: -job.models)
+        waiting = {pool.submit(_run_one, job, setting): job.stem for job in longest}
         try:
             for done in tqdm(as_completed(waiting), total=len(jobs), unit="notebook", disable=None):
                 outcomes[waiting[done]] = done.result()

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -47,14 +47,17 @@ def save_figure(
     parameters: dict | None = None,
     verdicts: Iterable = (),
     seed: int = 0,
+    tex: str = "",
 ) -> None:
     """Write figures/<profile>/<stem>: png and pdf, the numbers as csv, what made them as json.
 
     `fig` is a matplotlib figure, `table` its numbers (six significant digits in the csv), `vlm` a
-    model or several, `samples` the rows used. json and png tell parameters, seed, versions, threads
-    and hashes of irlib, the notebook, the models and the rows, and neither time nor commit: a rerun
-    on one machine gives the same bytes. Raises TypeError for a table that is none, OSError where
-    the folder cannot be written; files are replaced whole or not at all.
+    model, several, or {name: provenance.model(vlm)} where they were not held at once, `samples` the
+    rows used; `tex`, where given, is the table in LaTeX, for <stem>.tex. json and png tell
+    parameters, seed, versions, threads and hashes of irlib, the notebook, the models and the rows,
+    and neither time nor commit: a rerun on one machine gives the same bytes. Raises TypeError for a
+    table that is none, OSError where the folder cannot be written; files are replaced whole or not
+    at all.
     """
     import matplotlib as mpl  # the rooms that draw nothing do without
 
@@ -63,7 +66,9 @@ def save_figure(
             f"save_figure was asked to keep {stem!r} with a {type(table).__name__} for its table; "
             "the csv needs a DataFrame; pass the table that was drawn."
         )
-    models = [] if vlm is None else list(vlm) if isinstance(vlm, list | tuple) else [vlm]
+    if not isinstance(vlm, Mapping):
+        models = [] if vlm is None else vlm if isinstance(vlm, list | tuple) else [vlm]
+        vlm = {model.name: provenance.model(model) for model in models}
     told = {
         "stem": stem,
         "profile": profile,
@@ -72,7 +77,7 @@ def save_figure(
         **provenance.surroundings(),
         "irlib": provenance.sources(root() / "irlib"),
         "notebook": provenance.notebook(root() / "notebooks" / f"{stem}.ipynb"),
-        "models": {model.name: provenance.model(model) for model in models},
+        "models": dict(vlm),
         "tasks": provenance.rows(samples or ()),
         "verdicts": [_rounded(asdict(verdict)) for verdict in verdicts],
     }
@@ -82,12 +87,13 @@ def save_figure(
         fig.savefig(png, format="png", dpi=200, metadata={"Software": None, "Provenance": text})
         fig.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    for kind, data in {
+    made = {
         "csv": csv.encode(),
         "pdf": pdf.getvalue(),
         "png": png.getvalue(),
         "json": text.encode(),
-    }.items():
+    }
+    for kind, data in (made | ({"tex": tex.encode()} if tex else {})).items():
         write(figures(profile) / f"{stem}.{kind}", data)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 EXPECTATIONS = ("positive", "negative", "zero")
+FEWEST = 10
+"""Samples below which nothing can be told: a bootstrap of a handful knows no doubt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +45,15 @@ def verdict(
     NaN marks a sample that has none. `statistic(values, axis=...)` pools them. With `[low, high]`
     its percentile interval: "positive" agrees when low > margin and disagrees when high < margin;
     "negative" mirrors it (below -margin); "zero" agrees when the interval lies within
-    [-margin, margin] and disagrees when it lies outside. Everything else cannot be told.
-    Raises ValueError for an unknown expectation, a negative margin, or no effect at all.
+    [-margin, margin] and disagrees when it lies outside. Everything else cannot be told, nor can
+    anything from fewer than ten samples. Raises ValueError for an unknown expectation, a negative
+    margin, or no effect at all.
 
-    >>> verdict("the share falls", [0.31, 0.28, 0.35, 0.30], expect="positive").outcome
+    >>> verdict("the share falls", [0.31, 0.28, 0.35, 0.30] * 3, expect="positive").outcome
     'agrees'
-    >>> verdict("the share falls", [0.31, -0.28, 0.35, -0.30]).outcome
+    >>> verdict("the share falls", [0.31, -0.28, 0.35, -0.30] * 3).outcome
+    'cannot be told'
+    >>> verdict("the share falls", [0.31, 0.28, 0.35, 0.30]).outcome  # too few
     'cannot be told'
     """
     values = np.asarray(effect, dtype=float)
@@ -94,6 +99,7 @@ def judge(
         agrees, disagrees = low > margin, high < margin
     else:
         agrees, disagrees = -margin <= low and high <= margin, low > margin or high < -margin
-    outcome = "agrees" if agrees else "disagrees" if disagrees else "cannot be told"
+    known = "agrees" if agrees else "disagrees" if disagrees else "cannot be told"
+    outcome = known if n >= FEWEST else "cannot be told"
     numbers = {"value": float(value), "low": float(low), "high": float(high), "n": int(n)}
     return Verdict(claim=claim, outcome=outcome, **numbers)

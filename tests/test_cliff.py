@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from irlib.cliff import cliff_layer
+from irlib.cliff import change_at, cliff_layer
 from irlib.scores import pooled
 
 
@@ -133,3 +133,57 @@ def test_one_layer_or_one_sample_is_refused(shape):
 def test_unknown_metric_is_refused():
     with pytest.raises(ValueError, match=r"asked for the metric 'F2' of textvqa, found"):
         cliff_layer(make_table(by_rate([0.2, 0.8])), metric="F2")
+
+
+# the change at a layer
+
+
+def test_change_of_an_accuracy_is_the_mean_difference_with_its_paired_interval():
+    draw = np.random.default_rng(0)
+    whole = (draw.random(400) < 0.9).astype(float)
+    cut = np.where(draw.random(400) < 0.1, 1 - whole, whole)
+    change = change_at(make_table([cut, whole]), layer=0, n_resamples=4000)
+    gain = cut - whole
+    half = 1.96 * gain.std() / 20
+    assert (change.baseline, change.truncated) == pytest.approx((whole.mean(), cut.mean()))
+    assert change.gain == pytest.approx(gain.mean())
+    # 4000 resamples put a percentile within a few per cent of the interval's width
+    assert change.low == pytest.approx(gain.mean() - half, abs=0.005)
+    assert change.high == pytest.approx(gain.mean() + half, abs=0.005)
+    assert (change.n, change.layer, change.metric) == (400, 0, "TextVQA Acc")
+
+
+def test_change_is_pooled_and_a_fall_of_hallucination_is_a_gain():
+    mentions = np.array([[2.0, 8.0] * 10, [2.0, 8.0] * 10])
+    hallucinated = np.array([[0.0, 1.0] * 10, [2.0, 1.0] * 10])
+    table = make_table(
+        hallucinated == 0, task="chair", mentions=mentions, hallucinated=hallucinated,
+        found=mentions - hallucinated, objects=mentions,
+    )  # fmt: skip
+    change = change_at(table, layer=0)
+    assert (change.baseline, change.truncated, change.gain) == pytest.approx((0.3, 0.1, 0.2))
+    assert 0 < change.low < 0.2 < change.high
+    # per caption it is another figure: all have an invented object, then half of them
+    assert change_at(table, layer=0, metric="CHAIRs").gain == pytest.approx(0.5)
+
+
+def test_change_counts_samples_with_a_picture_where_the_metric_does():
+    scores = np.ones((2, 30))
+    scores[0, :5] = 0
+    has_image = np.tile(np.arange(30) < 20, (2, 1))
+    table = make_table(scores, task="scienceqa", has_image=has_image)
+    assert change_at(table, layer=0).n == 20
+    assert change_at(table, layer=0).gain == pytest.approx(-5 / 20)
+    assert change_at(table, layer=0, metric="SQA Acc").gain == pytest.approx(-5 / 30)
+
+
+def test_change_at_the_untouched_model_is_none():
+    change = change_at(make_table(by_rate([0.2, 0.8])), layer=1)
+    assert (change.gain, change.low, change.high) == (0, 0, 0)
+
+
+def test_change_refuses_a_layer_that_was_not_swept():
+    with pytest.raises(ValueError, match=r"at layer 7, found the layers \[0, 1\]"):
+        change_at(make_table(by_rate([0.2, 0.8])), layer=7)
+    with pytest.raises(ValueError, match="metric 'CHAIRi' of textvqa"):
+        change_at(make_table(by_rate([0.2, 0.8])), layer=0, metric="CHAIRi")

@@ -4,6 +4,7 @@ import ast
 import re
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -42,7 +43,9 @@ def test_parameters_are_annotated_and_default_to_the_miniature(stem):
     told = {
         name: value for name, (_, value) in reproduce.declared(FOLDER / f"{stem}.ipynb").items()
     }
-    assert told["model"] == "mini-llava"
+    models = [told["model"]] if "model" in told else told["models"]
+    assert models[0] == "mini-llava"
+    assert all(name.startswith("mini-") for name in models)
     assert told["source"] == "bundled"
     assert "seed" in told
     assert stem == "explore" or told["profile"] == "mini"
@@ -78,6 +81,22 @@ def test_a_notebook_is_committed_with_outputs_and_without_traces_of_its_run(stem
     assert not [output for output in outputs if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert (FOLDER / f"{stem}.ipynb").stat().st_size < 1.5e6
+
+
+def test_table_1_stands_a_miniature_beside_each_row_of_the_paper_and_figure_8_shows_them_all():
+    table, gallery, curves = (
+        {name: value for name, (_, value) in reproduce.declared(FOLDER / f"{stem}.ipynb").items()}
+        for stem in ("table1_generalisation", "fig8_cam_gallery", "fig5_truncation")
+    )
+    rows = pd.read_csv(store.root() / "data/paper/table1.csv")["model"]
+    assert set(rows) == set(table["published"]) - {"LLaVA-1.6"}
+    assert len(table["models"]) == len(set(table["models"])) == len(table["published"]) == 6
+    assert gallery["models"] == table["models"]
+    assert set(curves["models"]) <= set(table["models"])
+    # equal rows and seed: one sweep serves both
+    assert [curves[k] for k in ("n", "captions", "seed", "margin")] == [
+        table[k] for k in ("n", "captions", "seed", "margin")
+    ]
 
 
 def test_the_paper_profile_names_notebooks_that_are_there():

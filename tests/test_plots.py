@@ -19,6 +19,14 @@ from irlib.plots.cells import draw_map
 from irlib.plots.matrices import draw_matrix
 
 LAYERS, SAMPLES = 12, 40
+STANDS_FOR = {
+    "mini-llava": "LLaVA-1.5",
+    "mini-llava-next": "LLaVA-1.6",
+    "mini-instructblip": "InstructBLIP",
+    "mini-internvl": "InternVL",
+    "mini-qwen2vl": "Qwen-VL",
+    "mini-shikra": "Shikra",
+}
 PARTS = ["system"] * 20 + ["image"] * 64 + ["user"] * 10 + ["answer"] * 3
 
 
@@ -56,7 +64,13 @@ def attention(hidden=False):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def fake_maps(seed=0, layers=LAYERS, zero=(LAYERS - 1,)):
+NOTE = (
+    "Its map goes through the Q-Former's cross-attention, averaged over heads and queries, and is "
+)
+NOTE += "no plain grid of image tokens."
+
+
+def fake_maps(seed=0, layers=LAYERS, zero=(LAYERS - 1,), note=""):
     draw = np.random.default_rng(seed)
     heat = draw.random((layers, 8, 8)).astype(np.float32)
     heat[list(zero)] = 0
@@ -71,7 +85,10 @@ def fake_maps(seed=0, layers=LAYERS, zero=(LAYERS - 1,)):
             pixels * (1 - 0.5 * scaled[..., None]) + [120, 0, 0] * scaled[..., None] / 2
         ).astype(np.uint8)
 
-    return SimpleNamespace(heat=heat, picture=picture, boxes=boxes, overlay=overlay)
+    grid = SimpleNamespace(note=note)
+    return SimpleNamespace(
+        heat=heat, picture=picture, boxes=boxes, overlay=overlay, grid=grid, model="tiny"
+    )
 
 
 def cam_table(tasks=("pope", "textvqa")):
@@ -84,6 +101,34 @@ def cam_table(tasks=("pope", "textvqa")):
                 rows.append((task, f"{task}{sample}", layer, inside, 0.11, hit))
     table = pd.DataFrame(rows, columns="task sample layer inside area hit".split())
     return plots.average(table, ["inside", "area", "hit"], by=["task", "layer"])
+
+
+def gallery(models=tuple(STANDS_FOR), *, n=3, depths=None, note=""):
+    """Everything that cam_gallery() takes: lift by model and layer, maps, questions, answers."""
+    depths = {model: (depths or {}).get(model, LAYERS) for model in models}
+    rows = [
+        (model, layer, "lift", np.nan if layer == depth - 1 else 1 + layer / 9,
+         0 if layer == depth - 1 else SAMPLES)
+        for model, depth in depths.items() for layer in range(depth)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns="model layer measure value n".split())
+    maps = {
+        model: [
+            fake_maps(i, depth, (depth - 1,), note if model == "mini-instructblip" else "")
+            for i in range(n)
+        ]
+        for model, depth in depths.items()
+    }
+    for model, own in maps.items():
+        for one in own:
+            one.model = model
+    questions = ["Is there a boat in the image?", "what word is on the sign?", LONG]
+    return (
+        table,
+        maps,
+        (questions * 3)[:n],
+        {model: (["Yes ✓", "BAT ✗", "A ✓"] * 3)[:n] for model in models},
+    )
 
 
 def site_table():
@@ -107,13 +152,12 @@ def curves(models=("mini-llava",)):
                 value = 1 - value if metric == "CHAIRi" else value
                 rows.append((model, metric, layer, value, value - 0.03, value + 0.02, 400))
             cliff = LAYERS if place == 2 and rank else 3 * place + rank
-            whole = rows[-1][3]
             cliffs.append(
-                (model, metric, cliff, max(cliff - 1, 0), min(cliff + 2, LAYERS), whole, 0.01)
+                (model, metric, cliff, max(cliff - 1, 0), min(cliff + 2, LAYERS), LAYERS, 0.01)
             )
     return (
         pd.DataFrame(rows, columns="model metric layer value low high n".split()),
-        pd.DataFrame(cliffs, columns="model metric layer low high baseline margin".split()),
+        pd.DataFrame(cliffs, columns="model metric layer low high n_layers margin".split()),
     )
 
 
@@ -135,16 +179,21 @@ def cards(n=4):
 
 
 def ours():
-    rows = [
-        ("mini-llava", "POPE Acc", "POPE Acc", 0.978, 0.975, 4, 3, 6, 12, 500),
-        ("mini-llava", "POPE F1", "POPE F1", 0.978, 0.975, 4, 3, 6, 12, 500),
-        ("mini-llava", "SQA Acc", "SQA IMG Acc", 0.93, 0.94, 6, 5, 6, 12, 500),
-        ("mini-llava", "SQA all", "SQA Acc", 0.951, 0.952, 6, 5, 6, 12, 550),
-        ("mini-llava", "TextVQA Acc", "TextVQA Acc", 0.9, 0.9, 12, 12, 12, 12, 500),
-        ("mini-llava", "CHAIR", "CHAIRi", 0.02, 0.03, 6, 5, 8, 12, 500),
+    rows = [  # column, metric, baseline, at_cliff, change, layer, cliff, low, high, n
+        ("POPE Acc", "POPE Acc", 0.978, 0.975, -0.02, 0.01, 4, 4, 3, 6, 500),
+        ("POPE F1", "POPE F1", 0.978, 0.999, 0.01, 0.03, 4, 4, 3, 6, 500),
+        ("SQA Acc", "SQA IMG Acc", 0.93, 0.94, -0.01, 0.03, 6, 6, 5, 11, 500),
+        ("SQA all", "SQA Acc", 0.951, 0.952, -0.01, 0.03, 6, 6, 5, 11, 550),
+        ("TextVQA Acc", "TextVQA Acc", 1.0, 0.9, -0.12, -0.08, 11, 12, 12, 12, 500),
+        ("CHAIRs", "CHAIRs", 0.05, 0.06, -0.02, 0.01, 6, 6, 5, 12, 500),
+        ("CHAIRi", "CHAIRi", 0.02, 0.03, -0.02, -0.001, 6, 6, 5, 12, 500),
     ]
-    names = "model column metric baseline at_cliff layer low high n_layers n".split()
-    return pd.DataFrame(rows, columns=names)
+    names = "column metric baseline at_cliff change_low change_high layer cliff low high n"
+    tables = [
+        pd.DataFrame(rows, columns=names.split()).assign(model=model, published=name, n_layers=12)
+        for model, name in STANDS_FOR.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def published():
@@ -179,10 +228,19 @@ BUILDERS = {
         cam_table(("scienceqa",)), [fake_maps(i) for i in range(3)], [LONG] * 3
     ),
     "cam_layers": lambda: plots.cam_layers(cam_table(), [fake_maps(i) for i in range(4)], TITLES),
-    "cam_gallery": lambda: plots.cam_gallery(
-        cam_table(("pope", "textvqa", "scienceqa")),
-        [fake_maps(i) for i in range(8)],
-        [*TITLES, *[LONG] * 4],
+    "cam_gallery": lambda: plots.cam_gallery(*gallery()),
+    "cam_gallery_one": lambda: plots.cam_gallery(*gallery(("llava-v1.6-vicuna-7b-hf",), n=7)),
+    "cam_gallery_uneven": lambda: plots.cam_gallery(
+        *gallery(("mini-llava", "mini-instructblip", "deep"), depths={"deep": 32}, note=NOTE)
+    ),
+    "cam_layers_noted": lambda: plots.cam_layers(
+        cam_table(), [fake_maps(i, note=NOTE) for i in range(2)], TITLES[:2]
+    ),
+    "explore_view_noted": lambda: plots.explore_view(
+        flow_table(), fake_maps(note=NOTE), TITLES[0], layer=4
+    ),
+    "cam_sites_noted": lambda: plots.cam_sites(
+        site_table(), {"mlp": fake_maps(0, note=NOTE)}, TITLES[0]
     ),
     "cam_sites": lambda: plots.cam_sites(
         site_table(),
@@ -193,9 +251,9 @@ BUILDERS = {
         },
         TITLES[0],
     ),
-    "truncation_curves": lambda: plots.truncation_curves(*curves(), n_layers=LAYERS),
+    "truncation_curves": lambda: plots.truncation_curves(*curves()),
     "truncation_curves_three": lambda: plots.truncation_curves(
-        *curves(("mini-llava", "mini-qwen", "mini-internvl")), n_layers=LAYERS
+        *curves(("mini-llava", "mini-internvl", "mini-qwen2vl"))
     ),
     "truncation_diagram": lambda: plots.truncation_diagram(
         shares(), attention(), attention(hidden=True), PARTS, layer=8
@@ -265,7 +323,7 @@ def test_overlap_is_found_where_there_is_one(monkeypatch):
     assert min(p.x1, q.x1) > max(p.x0, q.x0)
 
 
-@pytest.mark.parametrize("name", [n for n in BUILDERS if n != "explore_view"])
+@pytest.mark.parametrize("name", [n for n in BUILDERS if not n.startswith("explore_view")])
 def test_row_counts_are_printed(name):
     counts = {"truncation_curves": 400, "truncation_curves_three": 400, "no_picture_needed": 100,
               "generalisation": 500}  # fmt: skip
@@ -485,6 +543,59 @@ def test_localisation_without_boxes_says_so_and_not_zero():
     assert "zero" not in texts
 
 
+def test_chance_stops_short_of_the_layers_whose_maps_are_zero():
+    axes = drawn("cam_layers").axes[-1]
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert len(dashed) == 2
+    assert all(max(line.get_xdata()) == LAYERS - 2 for line in dashed)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("cam_layers_noted", "tiny: Its map"), ("cam_sites_noted", "tiny: Its map"),
+     ("cam_gallery_uneven", "mini-instructblip: Its map"), ("explore_view_noted", "Its map")],
+)  # fmt: skip
+def test_what_must_be_known_of_a_grid_is_printed_once(name, said):
+    text = " ".join(words(drawn(name)).split())
+    assert text.count(" ".join(NOTE.split())) == 1
+    assert said in text
+    assert "Q-Former" not in words(drawn("cam_gallery"))
+
+
+def test_gallery_shows_each_sample_in_every_model_and_right_answers_below():
+    figure = drawn("cam_gallery")
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert texts.count("Yes ✓") == texts.count("BAT ✗") == len(STANDS_FOR)
+    assert {f"layer {n}" for n in (3, 7, 10)} == {t for t in texts if t.startswith("layer ")}
+    maps = [axes for axes in figure.axes if axes.images]
+    assert len(maps) == 3 * (1 + 3 * len(STANDS_FOR))
+
+
+def test_gallery_takes_layers_by_depth_and_names_them_by_number():
+    table, maps, questions, answers = gallery(("a", "deep"), depths={"deep": 32})
+    figure = plots.cam_gallery(table, maps, questions, answers, depths=(0, 0.5, 1))
+    texts = [axes.get_title("center") for axes in figure.axes if axes.images]
+    named = [text for text in texts if text]
+    assert named[:6] == ["layer 1", "layer 7", "layer 12", "layer 1", "layer 17", "layer 32"]
+    grid = [text.get_text() for text in figure.axes[-1].texts]
+    assert grid.count("0") == 2  # 'zero' where cells are wide enough
+    assert len([text for text in grid if text]) - grid.count("B") == 12 + 32  # deeper ones blank
+
+
+def test_gallery_without_boxes_says_nothing_was_measured():
+    table, *rest = gallery(("a", "b"))
+    figure = plots.cam_gallery(table.assign(value=np.nan, n=0), *rest)
+    grid = [text.get_text() for text in figure.axes[-1].texts]
+    assert grid.count("–") == 2 * LAYERS
+    assert "zero" not in grid
+
+
+def test_gallery_refuses_a_model_with_a_map_missing():
+    table, maps, questions, answers = gallery(("a", "b"))
+    with pytest.raises(ValueError, match=r"3 questions, and .* 'b': .2, 3"):
+        plots.cam_gallery(table, maps | {"b": maps["b"][:2]}, questions, answers)
+
+
 def test_sites_print_zero_for_zero_maps_only():
     texts = [text.get_text() for text in drawn("cam_sites").axes[-1].texts]
     assert texts.count("zero") == 4
@@ -502,7 +613,7 @@ def test_sites_without_boxes_keep_zero_apart_from_nothing_measured():
 
 def test_curves_draw_never_apart_with_the_baseline_and_the_cliff():
     table, cliffs = curves()
-    axes = plots.truncation_curves(table, cliffs, n_layers=LAYERS).axes[1]
+    axes = plots.truncation_curves(table, cliffs).axes[1]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[:3] == ["0", "1", "2"]
     assert labels[-1] == "never"
@@ -519,13 +630,51 @@ def test_curves_draw_never_apart_with_the_baseline_and_the_cliff():
 
 def test_a_cliff_at_the_untouched_model_reads_never():
     table, cliffs = curves(("a", "b"))
-    axes = plots.truncation_curves(table, cliffs, n_layers=LAYERS).axes[2]
+    axes = plots.truncation_curves(table, cliffs).axes[5]  # third metric, second model
     assert "cliff never [11, never]" in [text.get_text() for text in axes.texts]
 
 
 def test_chair_says_that_lower_is_better():
     axes = drawn("truncation_curves").axes
     assert ["lower is better" in a.get_title("right") for a in axes] == [False, False, False, True]
+    axes = drawn("truncation_curves_three").axes
+    assert ["lower is better" in a.get_ylabel() for a in axes] == [False] * 9 + [True, False, False]
+
+
+def test_several_models_stand_abreast_on_one_scale_each_with_its_own_layers():
+    table, cliffs = curves(("a", "b"))
+    cut = table[(table["model"] == "a") | (table["layer"] <= 8)]
+    cliffs.loc[cliffs["model"] == "b", ["layer", "low", "high", "n_layers"]] = [8, 7, 8, 8]
+    axes = plots.truncation_curves(cut, cliffs).axes
+    assert len(axes) == 8
+    assert [len(one.lines[0].get_xdata()) for one in axes[:2]] == [12, 8]
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    assert [one.get_xticklabels()[-1].get_text() for one in axes[:2]] == ["never", "never"]
+    assert "cliff never [7, never]" in [text.get_text() for text in axes[1].texts]
+    assert {"a", "b"} <= {text.get_text() for one in axes[:2] for text in one.texts}
+
+
+def test_more_models_than_fit_abreast_are_refused():
+    with pytest.raises(ValueError, match="given 5 models; 4 fit abreast"):
+        plots.truncation_curves(*curves("abcde"))
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 0), (0, 12), (5, 6), (11, 12), (12, 12), (2, 11), (0, 3)]
+)
+def test_the_cliffs_name_stays_in_its_panel_and_off_the_arrow(low, high, monkeypatch):
+    table, cliffs = curves(("a", "b", "c"))
+    cliffs[["layer", "low", "high"]] = [[(low + high) // 2, low, high]] * len(cliffs)
+    figure = plots.truncation_curves(table, cliffs)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        [name] = [text for text in axes.texts if text.get_text().startswith("cliff")]
+        box, frame = name.get_window_extent(), axes.get_window_extent()
+        assert box.x0 >= frame.x0 - 2
+        assert box.x1 <= figure.bbox.x1
+        heights = next(line for line in axes.lines if line.get_marker() == "|").get_ydata()
+        bar = frame.y0 + heights[0] * frame.height  # where the arrow starts
+        assert box.y0 >= bar or box.y1 <= bar
 
 
 def test_diagram_hatches_exactly_the_columns_that_nothing_reads():
@@ -536,6 +685,13 @@ def test_diagram_hatches_exactly_the_columns_that_nothing_reads():
     assert not [p for p in figure.axes[1].patches if p.get_hatch()]
     open_again = plots.truncation_diagram(shares(), attention(), attention(), PARTS, layer=8)
     assert not [p for p in open_again.axes[2].patches if p.get_hatch()]
+
+
+@pytest.mark.parametrize("name", ["truncation_diagram", "attention_shares"])
+def test_matrices_have_the_scale_of_their_colours_beside_them(name):
+    bars = [axes for axes in drawn(name).axes if axes.get_title("center") == "weight"]
+    assert len(bars) == 1
+    assert bars[0].get_ylim() == pytest.approx((1e-4, 1.0))
 
 
 def test_diagram_refuses_a_layer_without_a_layer_before():
@@ -550,21 +706,69 @@ def test_cards_show_answers_marks_and_missing_pictures():
     assert text.count("no picture") == 1
 
 
-def test_table_prints_ours_and_the_published_figures():
-    text = words(drawn("generalisation"))
-    assert "97.8 →" in text
-    assert "s 13.80 →" in text
-    assert "94.58" in text
-    assert "all 550 rows:\n95.1 → 95.2" in text
-    assert "L = 4 [3, 6]\nn = 500" in text
-    assert "L = – [–, –]" in text
+def test_table_prints_ours_and_below_it_the_published_row():
+    figure = drawn("generalisation")
+    texts = {text.get_text(): text for text in figure.findobj(Text)}
+    words = "\n".join(texts)
+    for model, name in STANDS_FOR.items():
+        assert texts[model].get_position()[1] < texts[f"{name}, paper"].get_position()[1]
+    assert "97.8 →" in words
+    assert "13.80 →" in words
+    assert "94.58" in words
+    assert "cliff 6 [5, 11]\nn = 500\nall 550: 95.1 → 95.2" in words
+    assert "cliff 4 [3, 6]\nn = 500" in words
+    assert "cliff – [–, –]\nL = 11, n = 500" in words
 
 
-def test_latex_holds_every_published_model():
+def test_table_shortens_a_hub_id_to_fit_its_column(monkeypatch):
+    one = ours().query("model == 'mini-llava'")
+    named = one.replace("mini-llava", "llava-hf/llava-v1.6-vicuna-7b-hf")
+    figure = plots.generalisation(named, published())
+    texts = dict(drawn_texts(figure, monkeypatch))
+    name = next(text for text in texts if "vicuna" in text)
+    assert name.replace("\n", "") == "llava-v1.6-vicuna-7b-hf"
+    assert texts[name].x1 < texts["97.8 →"].x0
+
+
+def test_table_says_which_questions_science_counts_and_which_cells_nobody_published():
+    texts = [text.get_text() for text in drawn("generalisation").findobj(Text)]
+    assert texts.count("with a picture") == 1
+    assert texts.count("lower is better") == 2
+    # the paper's six columns hold 25 figures in five rows, one of them missing; LLaVA-1.6 has none
+    assert texts.count("not published") == 36 - 24
+
+
+def test_table_colours_our_changes_only_where_they_are_certain():
+    colours = {
+        text.get_text(): to_hex(text.get_color()).upper()
+        for text in drawn("generalisation").findobj(Text)
+    }
+    assert colours["97.5"] == "#000000"
+    assert colours["99.9"] == style.BLUE
+    assert colours["90.0"] == style.VERMILLION
+    assert colours["85.51"] == style.BLUE
+    assert colours["3.0"] == style.VERMILLION  # more hallucination
+
+
+def test_latex_holds_every_model_and_what_is_published_of_it():
     text = plots.latex(ours(), published())
-    assert text.count("$\\to$") == 5 + len(published().dropna())
-    assert "\\toprule" in text
-    assert "mini-llava (this run)" in text
+    assert text.count("$\\to$") == 6 * 6 + 24 + 1  # and one in the caption
+    for rule in ("\\toprule", "\\midrule", "\\bottomrule"):
+        assert text.count(rule) == 1
+    body = text.partition("\\midrule\n")[2].partition("\\bottomrule")[0].splitlines()
+    assert len(body) == 12
+    assert {line.count("&") for line in body} == {6}
+    assert all(line.endswith("\\\\") for line in body)
+    assert body[0].startswith("mini-llava & 97.8 $\\to$ 97.5 (4) &")
+    assert "100.0 $\\to$ 90.0 (never)" in body[0]
+    assert body[1].startswith("LLaVA-1.5, published & 84.70 $\\to$ 85.51 &")
+    assert body[3].count("not published") == 6
+    assert "questions with a picture" in text
+
+
+def test_latex_escapes_what_latex_would_read():
+    text = plots.latex(ours().replace("mini-llava", "my_folder & co"), published())
+    assert "my\\_folder \\& co &" in text
 
 
 def test_paper_table_is_complete():
@@ -586,7 +790,7 @@ def test_explore_marks_its_layer_and_refuses_others():
 @pytest.mark.parametrize(
     "plot",
     [lambda t: plots.information_flow(t), lambda t: plots.attention_shares(t, {}, PARTS),
-     lambda t: plots.truncation_curves(t, t, n_layers=3)],
+     lambda t: plots.truncation_curves(t, t)],
 )  # fmt: skip
 def test_a_table_without_its_columns_or_rows_is_refused(plot):
     with pytest.raises(ValueError, match="needs the columns"):

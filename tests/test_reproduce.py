@@ -164,6 +164,27 @@ def test_a_parameters_cell_that_papermill_would_bend_is_refused(tmp_path, cells,
         jobs.plan(["fig1_toy"], notebooks=tmp_path)
 
 
+def test_counts_below_one_are_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"n=0; there is nothing to draw.*set n to 1 or more"):
+        jobs.plan(["fig1_information_flow"], settings={"n": "0"})
+
+
+def test_a_model_that_is_nowhere_is_refused_before_anything_runs(tmp_path):
+    write(tmp_path, "fig1_toy", "pass", parameters=['models: list[str] = ["mini-llava"]'])
+    with pytest.raises(ValueError, match=r"the model 'shikra-7b'; there is no such folder"):
+        jobs.plan(["fig1_toy"], settings={"models": "['shikra-7b']"}, notebooks=tmp_path)
+
+
+def test_several_models_go_by_full_path_and_are_all_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    write(tmp_path, "fig1_toy", "pass", parameters=['models: list[str] = ["mini-llava"]'])
+    told = {"models": "['mine', 'mini-llava', 'a/b', 'c/d']"}
+    [job] = jobs.plan(["fig1_toy"], settings=told, notebooks=tmp_path)
+    assert job.parameters["models"] == [str(tmp_path / "mine"), "mini-llava", "a/b", "c/d"]
+    assert job.hub == ("model:a/b", "model:c/d")
+
+
 def test_a_profile_sets_what_a_notebook_knows_and_names_no_stranger(tmp_path):
     write(tmp_path, "fig1_toy", "pass")
     (tmp_path / "profiles").mkdir()
@@ -196,8 +217,35 @@ def test_the_paper_profile_is_refused_where_the_hub_cannot_be_reached(offline, m
 
 def test_the_paper_profile_fits_its_notebooks():
     planned = jobs.plan(profile="paper")
-    assert {job.parameters["model"] for job in planned} == {"llava-hf/llava-1.5-7b-hf"}
+    models = {job.stem: job.parameters.get("models") for job in planned}
+    several = {stem: names for stem, names in models.items() if names}
+    assert set(several) == {"fig5_truncation", "fig8_cam_gallery", "table1_generalisation"}
+    assert all(names[0] == "llava-hf/llava-1.5-7b-hf" for names in several.values())
+    single = {job.parameters["model"] for job in planned if job.stem not in several}
+    assert single == {"llava-hf/llava-1.5-7b-hf"}
+    [table] = [job for job in planned if job.stem == "table1_generalisation"]
+    assert len(table.parameters["models"]) == len(table.parameters["published"])
+    assert len(table.hub) == len(table.parameters["models"]) + 1  # and the benchmarks
     assert all(job.outputs[0].parent.name == "paper" for job in planned)
+
+
+def test_notebooks_of_many_models_go_first_and_are_reported_in_their_own_order(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("IRLIB_FIGURES", str(tmp_path))
+    went = []
+
+    def pretend(job, _):
+        went.append(job.stem)
+        return reproduce.Outcome(stem=job.stem, minutes=0)
+
+    monkeypatch.setattr(reproduce, "_run_one", pretend)
+    for stem, models in {"fig1_a": ["x/y"], "fig2_b": ["x/y"] * 3, "fig3_c": ["x/y"] * 6}.items():
+        write(tmp_path, stem, "pass", parameters=[f"models: list[str] = {models}"])
+    monkeypatch.setattr(reproduce, "reach", lambda _: None)
+    outcomes = reproduce.run(jobs.plan(notebooks=tmp_path), workers=1)
+    assert went == ["fig3_c", "fig2_b", "fig1_a"]
+    assert [outcome.stem for outcome in outcomes] == ["fig1_a", "fig2_b", "fig3_c"]
 
 
 def test_threads_are_shared_out_between_workers(monkeypatch, folder, ran, tmp_path):
@@ -255,6 +303,20 @@ def test_scores_are_told_by_the_file_beside_the_weights(tmp_path):
     header, row = cli._scores(tmp_path)
     assert header.split() == ["group", "picture"]
     assert row.split() == ["pope", "0.970"]
+
+
+def test_the_gallery_tells_the_verdicts_of_the_figures_and_leaves_all_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "root", lambda: tmp_path)
+    (tmp_path / "figures/mini").mkdir(parents=True)
+    told = [{"outcome": "agrees", "claim": "a"}, {"outcome": "disagrees", "claim": "b | c"}]
+    (tmp_path / "figures/mini/fig1_a.json").write_text(f'{{"verdicts": {told}}}'.replace("'", '"'))
+    before = (
+        '# T\n| <img src="figures/mini/fig1_a.png" alt="x"> | [fig1_a](n): x<br>`c` | {} |\nend\n'
+    )
+    (tmp_path / "README.md").write_text(before.format("agrees: old"))
+    assert cli.main(["gallery"]) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text == before.format(r"agrees: a<br>disagrees: b \| c")
 
 
 def test_check_compares_with_what_is_committed(monkeypatch, tmp_path, capsys):

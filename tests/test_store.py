@@ -48,7 +48,7 @@ def draw(stem: str = "fig0_test", **options) -> None:
 def test_a_rerun_gives_the_same_bytes_of_all_four_files():
     saved = []
     for _ in range(2):
-        draw(samples=[sample()], parameters={"n": 3}, verdicts=[verdict("c", [1.0, 2.0])])
+        draw(samples=[sample()], parameters={"n": 3}, verdicts=[verdict("c", [1.0, 2.0] * 5)])
         saved.append({k: (store.figures() / f"fig0_test.{k}").read_bytes() for k in KINDS})
     assert saved[0] == saved[1]
     assert sorted(p.suffix[1:] for p in store.figures().iterdir()) == sorted(KINDS)
@@ -61,7 +61,7 @@ def test_the_csv_has_six_significant_digits_and_no_index():
 
 
 def test_json_and_png_tell_what_made_the_figure_and_neither_time_nor_commit():
-    draw(samples=[sample()], parameters={"n": 3}, verdicts=[verdict("c", [1.0, 2.0])], seed=5)
+    draw(samples=[sample()], parameters={"n": 3}, verdicts=[verdict("c", [1.0, 2.0] * 5)], seed=5)
     text = (store.figures() / "fig0_test.json").read_text()
     told = json.loads(text)
     assert set(told) == {
@@ -75,6 +75,19 @@ def test_json_and_png_tell_what_made_the_figure_and_neither_time_nor_commit():
     picture = Image.open(store.figures() / "fig0_test.png")
     assert picture.text == {"Provenance": text}
     assert b"CreationDate" not in (store.figures() / "fig0_test.pdf").read_bytes()
+
+
+def test_latex_is_written_beside_the_figure_where_there_is_some():
+    draw(tex="\\toprule")
+    assert (store.figures() / "fig0_test.tex").read_text() == "\\toprule"
+    draw("fig1_test")
+    assert not (store.figures() / "fig1_test.tex").exists()
+
+
+def test_models_that_are_gone_are_told_by_what_was_noted_of_them():
+    draw(vlm={"one": "abc", "two": "def"})
+    told = json.loads((store.figures() / "fig0_test.json").read_text())
+    assert told["models"] == {"one": "abc", "two": "def"}
 
 
 def test_a_profile_has_a_folder_of_its_own(tmp_path):

@@ -22,7 +22,7 @@ from irlib.verdict import judge, verdict
 )
 def test_the_interval_decides(expect, low, high, outcome):
     margin = 0.05 if expect == "zero" else 0
-    found = judge("c", value=0, low=low, high=high, n=9, expect=expect, margin=margin)
+    found = judge("c", value=0, low=low, high=high, n=10, expect=expect, margin=margin)
     assert found.outcome == outcome
 
 
@@ -36,6 +36,13 @@ def test_the_interval_of_a_mean_is_near_its_closed_form():
     assert found.high == pytest.approx(effect.mean() + half, abs=0.02)
 
 
+def test_a_handful_of_samples_tells_nothing_however_equal_they_are():
+    assert verdict("c", [0.5] * 9).outcome == "cannot be told"
+    assert verdict("c", [-0.5] * 9).outcome == "cannot be told"
+    assert verdict("c", [0.5] * 10).outcome == "agrees"
+    assert verdict("c", [0.5] * 9 + [np.nan] * 9).outcome == "cannot be told"
+
+
 def test_rows_without_an_effect_are_left_out_of_n():
     assert verdict("c", [1.0, np.nan, 2.0]).n == 2
 
@@ -47,8 +54,8 @@ def test_the_same_seed_gives_the_same_verdict():
 
 
 def test_a_notebook_shows_claim_outcome_value_interval_and_rows():
-    shown = verdict("the share falls", [0.5, 0.5])._repr_markdown_()
-    assert shown == "**agrees**: the share falls (0.5, 95 % interval 0.5 to 0.5, n = 2)"
+    shown = verdict("the share falls", [0.5] * 12)._repr_markdown_()
+    assert shown == "**agrees**: the share falls (0.5, 95 % interval 0.5 to 0.5, n = 12)"
 
 
 @pytest.mark.parametrize(

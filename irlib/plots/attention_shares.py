@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irlib.plots.matrices import draw_matrix
+from irlib.plots.matrices import draw_matrix, draw_scale
 from irlib.plots.style import (
     PAGE,
     SEGMENTS,
@@ -51,11 +51,7 @@ def attention_shares(
             letter(axes, "B", left=20)
             axes.set_ylabel("query", labelpad=9, fontsize=7)
         axes.set_xlabel("key", labelpad=8, fontsize=7)
-    bar = figure.colorbar(image, cax=figure.add_axes((0.935, 0.13, 0.009, 0.22)))
-    bar.ax.tick_params(labelsize=5.5, length=1.5, pad=1)
-    bar.set_ticks([1e-4, 1e-2, 1])
-    bar.ax.minorticks_off()
-    bar.outline.set_visible(False)
+    draw_scale(figure, image, (0.935, 0.13, 0.009, 0.22))
     parts = ", ".join(dict.fromkeys(name for name in segments if name in SEGMENTS))
     note(figure, f"B: mean over heads, log scale, of one question. Edge bars, in order: {parts}.")
     return figure

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irlib.plots.cells import draw_map, draw_picture
+from irlib.plots.cells import draw_map, draw_picture, grid_notes
 from irlib.plots.style import (
     GREY,
     PAGE,
@@ -45,7 +45,9 @@ def cam_layers(
         raise ValueError(f"cam_layers() was given {len(maps)} maps for {len(titles)} titles.")
     depth = maps[0].heat.shape[0]
     layers = list(layers) or sorted(set(np.linspace(0, depth - 1, 7).round().astype(int)))
-    cell, title, head, foot = PAGE / (len(layers) + 1), 0.19, 0.22, 2.1
+    notes = grid_notes(maps)
+    more = 0.12 * np.ceil(len(notes) / 105)
+    cell, title, head, foot = PAGE / (len(layers) + 1), 0.19, 0.22, 2.1 + more
     height = head + len(maps) * (cell + title) + foot
     figure = new_figure(PAGE, height)
     for row, (one, text) in enumerate(zip(maps, titles, strict=True)):
@@ -66,10 +68,13 @@ def cam_layers(
     for place, (measure, label) in enumerate(
         (("inside", "heat inside the box"), ("hit", "hottest cell in the box"))
     ):
-        axes = figure.add_axes(_share((0.5 + place * 2.75, 0.7, 2.2, 1.1), height))
+        axes = figure.add_axes(_share((0.5 + place * 2.75, 0.7 + more, 2.2, 1.1), height))
         localisation(axes, table, measure, label)
         letter(axes, "BC"[place])
-    note(figure, f"Pictures: {NOTE} B, C: {counts(table)}; 95 % interval; dashed: chance.")
+    name = getattr(maps[0], "model", "")
+    text = f"{name + '. ' if name else ''}Pictures: {NOTE} "
+    text += f"B, C: {counts(table)}; 95 % interval; dashed: chance."
+    note(figure, text + notes)
     return figure
 
 
@@ -84,6 +89,8 @@ def localisation(axes: Axes, table: pd.DataFrame, measure: str, label: str) -> N
             picked["layer"], picked["low"], picked["high"], color=colour, alpha=0.2, lw=0
         )
         axes.plot(picked["layer"], picked["value"], "-o", color=colour, zorder=3)
+        measured = area["layer"].isin(picked.loc[picked["n"] > 0, "layer"])
+        area = area[measured] if measured.any() else area  # clear of the word 'zero'
         axes.plot(area["layer"], area["value"], "--", color=colour, lw=0.9)
         if len(tasks) > 1:
             axes.text(0.02 + 0.33 * rank, 0.99, task, color=ink(colour), transform=axes.transAxes,

@@ -6,19 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from irlib.plots.cells import draw_map
+from irlib.plots.cells import draw_map, grid_notes
+from irlib.plots.lift import draw_lift
 from irlib.plots.style import (
-    GREY,
-    LIGHT,
     PAGE,
-    SMALL,
     count,
-    layer_axis,
     new_figure,
     note,
     require,
@@ -52,7 +47,9 @@ def cam_sites(
     layers = list(layers) or sorted(set(np.linspace(0, depth - 1, 6).round().astype(int)))
     sites = list(dict.fromkeys(table["site"]))
     cell, head, row = (PAGE - LEFT) / len(layers), 0.5, 0.24
-    foot = 1.12 + row * len(sites)
+    notes = grid_notes(maps.values())
+    more = 0.12 * np.ceil(len(notes) / 105)
+    foot = 1.12 + row * len(sites) + more
     height = head + cell * len(maps) + foot
     figure = new_figure(PAGE, height)
     figure.text(0.02, 1 - 0.06 / height, wrap(title, 105, lines=1), fontsize=7.5, va="top")
@@ -67,15 +64,18 @@ def cam_sites(
             draw_map(axes, one, layer)
             if place == 0:
                 axes.set_title(f"layer {layer + 1}", loc="center", pad=3, fontsize=7.5)
-    axes = figure.add_axes(_share((LEFT + 0.1, 0.76, PAGE - LEFT - 0.2, row * len(sites)), height))
+    axes = figure.add_axes(
+        _share((LEFT + 0.1, 0.76 + more, PAGE - LEFT - 0.2, row * len(sites)), height)
+    )
     _grid(axes, table, sites)
     counted = count(table.loc[table["measure"] == "lift", "n"])
     text = (
         "A: each map scaled by its own maximum. B: share of the heat inside the asked box over the"
     )
     text += f" box's share of the picture (chance = 1.0), mean, {counted} samples."
-    note(figure, f"{text} 'zero': no gradient reaches the picture's rows, there is no map.")
-    figure.text(0.02, (0.8 + row * len(sites)) / height, "B", fontsize=10, fontweight="bold")
+    text += " 'zero': no gradient reaches the picture's rows, there is no map."
+    note(figure, text + notes)
+    figure.text(0.02, (0.8 + more + row * len(sites)) / height, "B", fontsize=10, fontweight="bold")
     figure.text(0.02, 1 - (head - 0.06) / height, "A", fontsize=10, fontweight="bold", va="bottom")
     return figure
 
@@ -83,25 +83,8 @@ def cam_sites(
 def _grid(axes: Axes, table: pd.DataFrame, sites: list[str]) -> None:
     lift = table[table["measure"] == "lift"].pivot(index="site", columns="layer", values="value")
     zero = table[table["measure"] == "zero"].pivot(index="site", columns="layer", values="value")
-    lift, zero = lift.loc[sites], zero.loc[sites]
-    top = max(np.nan_to_num(lift.to_numpy(float)).max(), 1.5)
-    cmap = colormaps["cividis"]
-    for y, site in enumerate(sites):
-        for layer in lift.columns:
-            value, empty = lift.loc[site, layer], zero.loc[site, layer] >= 0.995
-            blank = empty or np.isnan(value)  # no map, or no boxes to hold it against
-            face = LIGHT if blank else cmap(value / top)
-            axes.add_patch(Rectangle((layer - 0.47, y - 0.45), 0.94, 0.9, color=face, lw=0))
-            text = "zero" if empty else "–" if blank else f"{value:.1f}"
-            ink = GREY if blank else ("white" if value / top < 0.6 else "black")
-            size = 6 if len(lift.columns) > 16 else SMALL
-            axes.text(layer, y, text, ha="center", va="center", fontsize=size, color=ink)
-    axes.set(xlim=(-0.5, max(lift.columns) + 0.5), ylim=(len(sites) - 0.5, -0.5))
     names = [NAMES.get(site, site).split("\n")[0] for site in sites]
-    axes.set_yticks(range(len(sites)), names, fontsize=6.5)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    layer_axis(axes, lift.columns)
+    draw_lift(axes, lift.loc[sites], zero.loc[sites] >= 0.995, names)
 
 
 def _share(box: tuple[float, float, float, float], height: float) -> tuple[float, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
@@ -26,6 +28,21 @@ def caption(sample, text: str) -> str:
     """Return question, answer and whether it is right, as the title of a row of maps."""
     right = score(sample, text)["score"] >= 0.5
     return f"{asked(sample)}  →  {text} {'✓' if right else '✗'}"
+
+
+def grid_notes(maps: Iterable) -> str:
+    """Return what must be known of how maps lie on their pictures, ready to follow a sentence.
+
+    A grid's `note` says where a map is no plain grid of image tokens (a Q-Former's goes through its
+    cross-attention); each is told once, with the model where the map names it.
+    """
+    told = {}
+    for one in maps:
+        if text := getattr(getattr(one, "grid", None), "note", ""):
+            told.setdefault(text, {})[getattr(one, "model", "")] = None
+    return "".join(
+        f" {', '.join(names)}: {text}" if all(names) else f" {text}" for text, names in told.items()
+    )
 
 
 def draw_picture(axes: Axes, picture, boxes=()) -> None:

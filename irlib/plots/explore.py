@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from irlib.plots.cells import draw_map, draw_picture
+from irlib.plots.cells import draw_map, draw_picture, grid_notes
 from irlib.plots.style import (
+    GREY,
     PAGE,
     SEGMENTS,
     SMALL,
@@ -42,6 +43,8 @@ def explore_view(table: pd.DataFrame, maps, title: str, *, layer: int) -> Figure
         else:
             draw_map(axes, maps, layer)
         axes.set_title(name, loc="center", pad=3, fontsize=7.5)
+    if told := grid_notes([maps]).removeprefix(f" {getattr(maps, 'model', '')}: "):
+        figure.text(0.012, 0.085, wrap(told, 76, lines=2), va="top", fontsize=5.5, color=GREY)
     axes = figure.add_axes((0.65, 0.2, 0.24, 0.585))
     bottom = pd.Series(0.0, index=sorted(table["layer"].unique()))
     for name, colour in SEGMENTS.items():

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
@@ -56,3 +57,13 @@ def draw_matrix(axes: Axes, weights: np.ndarray, segments: Sequence[str]) -> Axe
         ):
             axes.add_patch(Rectangle(corner, wide, high, color=colour, lw=0, clip_on=False))
     return image
+
+
+def draw_scale(figure: Figure, image: AxesImage, box: tuple[float, float, float, float]) -> None:
+    """Draw the scale of draw_matrix()'s colours in `box`, in shares of the figure."""
+    bar = figure.colorbar(image, cax=figure.add_axes(box))
+    bar.ax.tick_params(labelsize=5.5, length=1.5, pad=1)
+    bar.ax.set_title("weight", fontsize=5.5, pad=6, loc="center")
+    bar.set_ticks([1e-4, 1e-2, 1])
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)

@@ -130,7 +130,7 @@ def letter(axes: Axes, name: str, *, left: float = 26, up: float = 4) -> None:
 def note(figure: Figure, text: str) -> None:
     """Write the small print along the foot of a figure, wrapped to its width."""
     width = int(figure.get_figwidth() * 72 / (0.53 * SMALL))
-    figure.text(0.012, 0.04 / figure.get_figheight(), wrap(text, width, lines=4), va="bottom",
+    figure.text(0.012, 0.04 / figure.get_figheight(), wrap(text, width, lines=7), va="bottom",
                 fontsize=SMALL, color=GREY, linespacing=1.15)  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from irlib.plots.matrices import draw_matrix, runs
+from irlib.plots.matrices import draw_matrix, draw_scale, runs
 from irlib.plots.style import (
     PAGE,
     SEGMENTS,
@@ -51,12 +51,12 @@ def truncation_diagram(
             f"Give one in 1..{n_layers - 1}: it draws the layer before and the layer itself."
         )
     figure = new_figure(PAGE, 2.95)
-    stack = figure.add_axes((0.075, 0.26, 0.22, 0.62))
+    stack = figure.add_axes((0.075, 0.26, 0.2, 0.62))
     _stack(stack, segments, layer, n_layers)
     letter(stack, "A", left=28)
     for place, (matrix, number) in enumerate(((before, layer - 1), (after, layer))):
-        axes = figure.add_axes((0.42 + 0.305 * place, 0.26, 0.265, 0.62))
-        draw_matrix(axes, matrix, segments)
+        axes = figure.add_axes((0.385 + 0.285 * place, 0.26, 0.25, 0.62))
+        image = draw_matrix(axes, matrix, segments)
         title = f"layer {number}: " + ("all keys open" if place == 0 else "image keys hidden")
         axes.set_title(title, pad=3, loc="center", fontsize=7.5)
         letter(axes, "BC"[place], left=14)
@@ -72,6 +72,7 @@ def truncation_diagram(
     for start, stop, top, bottom in _hidden(after, segments):
         axes.add_patch(Rectangle((start - 0.5, top - 0.5), stop - start, bottom - top,
                                  fc="white", ec=VERMILLION, hatch="////", lw=0.8))  # fmt: skip
+    draw_scale(figure, image, (0.945, 0.31, 0.009, 0.43))
     used = [name for name in SEGMENTS if name in segments]
     note(
         figure,
