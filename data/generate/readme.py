@@ -1,24 +1,13 @@
-"""Bring the README's tables up to date: `python -m data.generate.readme`.
+"""Bring the README's table of miniatures up to date: `python -m data.generate.readme`.
 
-The gallery is made from the committed figures' json, the miniatures' scores from their scores.json.
+It is made from their scores.json; the figures' verdicts come from `irlib gallery`.
 """
 
 import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FIGURES = {
-    "fig1_information_flow": "attention between segments",
-    "fig2_attention_shares": "the answer's attention by layer",
-    "fig3_cam_scienceqa": "LLaVA-CAM, ScienceQA",
-    "fig4_cam_pope_textvqa": "LLaVA-CAM, POPE and TextVQA",
-    "fig5_truncation": "score against truncation layer",
-    "fig6_truncation_diagram": "what truncation hides",
-    "fig7_cam_sites": "LLaVA-CAM by hook site",
-    "fig8_cam_gallery": "LLaVA-CAM gallery",
-    "fig9_no_picture_needed": "questions that need no picture",
-    "table1_generalisation": "baseline and cliff beside the paper's",
-}
+FIRST, LAST = "<!-- minis -->\n", "\n<!-- /minis -->"
 SCORES = (  # column, group and metric of scores.json
     ("POPE Acc", "pope", "POPE Acc"),
     ("TextVQA Acc", "textvqa", "TextVQA Acc"),
@@ -26,20 +15,6 @@ SCORES = (  # column, group and metric of scores.json
     ("SQA, text", "scienceqa, text", "SQA Acc"),
     ("CHAIRi", "chair", "CHAIRi"),
 )
-
-
-def gallery() -> str:
-    """Return a table with a row a figure: small picture, notebook, command, verdicts."""
-    lines = ["| figure | notebook and command | verdicts |", "|---|---|---|"]
-    for stem, title in FIGURES.items():
-        told = json.loads((ROOT / f"figures/mini/{stem}.json").read_text())["verdicts"]
-        lines.append(
-            f'| <img src="figures/mini/{stem}.png" width="280" alt="{title}"> '
-            f"| [{stem}](notebooks/{stem}.ipynb): {title}<br>`.venv/bin/irlib reproduce {stem}` | "
-            + "<br>".join(f"{v['outcome']}: {v['claim']}" for v in told)
-            + " |"
-        )
-    return "\n".join(lines)
 
 
 def minis() -> str:
@@ -61,11 +36,8 @@ def minis() -> str:
 
 def updated(text: str) -> str:
     """Return the README with what stands between its markers made anew."""
-    for name, made in (("gallery", gallery()), ("minis", minis())):
-        first, last = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        before, rest = text.split(first)
-        text = before + first + made + last + rest.split(last, 1)[-1]
-    return text
+    before, rest = text.split(FIRST)
+    return before + FIRST + minis() + LAST + rest.split(LAST)[1]
 
 
 def main() -> None:
