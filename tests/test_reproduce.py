@@ -279,9 +279,9 @@ def test_the_command_answers_a_wrong_request_with_a_sentence_and_code_one(
 
 
 def test_a_failure_gives_code_one_and_a_count(monkeypatch, capsys):
-    failed = reproduce.Outcome(stem="fig5_truncation", minutes=1, failure="cell 3")
+    failed = reproduce.Outcome(stem="fig1_information_flow", minutes=1, failure="cell 3")
     monkeypatch.setattr(reproduce, "run", lambda *_, **__: [failed])
-    assert cli.main(["reproduce", "fig5_truncation"]) == 1
+    assert cli.main(["reproduce", "fig1_information_flow"]) == 1
     assert capsys.readouterr().out.endswith("cell 3\n\n0 passed, 1 failed\n")
 
 
