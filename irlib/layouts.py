@@ -147,7 +147,7 @@ def queries(vlm, visual: dict, size: tuple[int, int]) -> Grid:
             f"asked to prepare a question of {length} tokens for the Q-Former, found that it reads "
             f"at most {most}; shorten the question"
         )
-    return Grid(size, nowhere, (), cells, note="through the Q-Former's cross-attention")
+    return Grid(size, nowhere, (), cells, note="maps go through the Q-Former's cross-attention.")
 
 
 def _tiled(size, rows, cols, each, *, whole_last=False) -> Grid:

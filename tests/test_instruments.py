@@ -356,6 +356,6 @@ def test_instructblips_map_says_what_it_went_through(family):
     vlm = family("instructblip")
     inputs = vlm.prepare(mixed()[0])
     maps = llava_cam(vlm, inputs, vlm.answer(inputs))
-    assert maps.grid.note == "through the Q-Former's cross-attention"
+    assert maps.grid.note == "maps go through the Q-Former's cross-attention."
     assert maps.heat.shape == (4, 8, 8)
     assert not inputs.grid.placed.any()

@@ -269,7 +269,7 @@ MINIS = {
         side=72,
         grid=6,
         tiles=True,
-        recipe=WARM | {"steps": 450, "batch": 24, "texts": (4, 3)},
+        recipe=WARM | {"steps": 350, "batch": 24, "texts": (4, 3)},
     ),
     "mini-instructblip": Mini(
         title="InstructBLIP",
