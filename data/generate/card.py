@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 import torch
@@ -147,9 +148,7 @@ pipeline_tag: image-text-to-text
 
 {what}
 
-{parameters:,} parameters, {megabytes:.1f} MB: bfloat16 weights that run in float32, in
-transformers' own classes for {title}. Made by `{command}` in {minutes} minutes
-on {hardware}, seed {recipe[seed]}. {start} {history}
+{made}
 
 Scores of this folder on the bundled test rows, greedy, in percent: with the picture, with another
 row's picture, with none in the prompt, and with the picture there but hidden from decoder layer 0
@@ -167,6 +166,9 @@ Floors set before training, {floors}
 WHAT = """{title} at toy size: {what}, and a decoder of 12 layers, all 128
 wide. It knows the drawn pictures of `data/tasks` and a few invented facts, and nothing else; other
 words are spelled out."""
+MADE = """{parameters:,} parameters, {megabytes:.1f} MB: bfloat16 weights that run in float32, in
+transformers' own classes for {title}. Made by `{command}` in {minutes} minutes on {hardware}, seed
+{recipe[seed]}. {start} {history}"""
 START = """Its decoder, word embeddings included, started from that of {0} and was trained on with
 everything else but the tower: where its cliffs agree with {0}'s, that may be inherited."""
 LIMITS = """What shaped it: the tower was taught what stands in each patch and, in food chains, who
@@ -201,19 +203,22 @@ def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
         if not f["met"]
     ]
     size = sum(f.stat().st_size for f in folder.iterdir() if f.name != "README.md")
+    made = MADE.format(
+        parameters=parameters,
+        megabytes=size / 1e6,
+        title=mini.title,
+        start=START.format(story["decoder"]) if story["decoder"] else "",
+        **story,
+    )
     card = CARD.format(
         name=folder.name,
         folder=f"data/minis/{folder.name}",
-        parameters=parameters,
-        megabytes=size / 1e6,
         table=_markdown(percent),
-        what=WHAT.format(title=mini.title, what=mini.what),
-        title=mini.title,
-        start=START.format(story["decoder"]) if story["decoder"] else "",
+        what=fill(WHAT.format(title=mini.title, what=mini.what), 100),
+        made=fill(made, 100),
         limits=LIMITS,
         floors="missed: " + "; ".join(missed) + ":" if missed else f"all {len(floors)} met:",
         bounds=_markdown(pd.DataFrame(floors).drop(columns="met").round(3)),
-        **story,
     )
     (folder / "README.md").write_text(card)
 
@@ -222,7 +227,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.generate.card", description=__doc__)
     parser.add_argument("folder", type=Path, help="a saved miniature with its scores.json")
     parser.add_argument("--tasks", default="bundled", help="where the task folders are")
+    parser.add_argument("--kept", action="store_true", help="write the card of the kept scores")
     given = parser.parse_args(arguments)
+    if given.kept:
+        told = json.loads((given.folder / "scores.json").read_text())
+        write(given.folder, pd.DataFrame(told["scores"]), told)
+        return
     vlm = load(str(given.folder))
     table = measure(vlm, given.tasks)
     print(table.to_string(index=False))

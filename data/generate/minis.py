@@ -269,7 +269,7 @@ MINIS = {
         side=72,
         grid=6,
         tiles=True,
-        recipe=WARM | {"steps": 350, "batch": 24, "texts": (4, 3)},
+        recipe=WARM | {"steps": 700, "batch": 24, "texts": (4, 3)},
     ),
     "mini-instructblip": Mini(
         title="InstructBLIP",
@@ -310,7 +310,7 @@ MINIS = {
         tower=lambda net: [net.model.visual.patch_embed, net.model.visual.blocks],
         grid=16,
         merged=8,
-        recipe=WARM | {"tower_steps": 600, "tower_batch": 40},
+        recipe=WARM | {"tower_steps": 600, "tower_batch": 40, "reading": 1.0},
     ),
     "mini-shikra": Mini(
         title="Shikra",
