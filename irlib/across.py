@@ -85,7 +85,7 @@ def cost_verdicts(table: pd.DataFrame, *, loss: float) -> list[Verdict]:
     found = []
     for name, rows in table.groupby("model", sort=False):
         left = loss + rows[["change", "change_low", "change_high"]].min()
-        worst = rows.loc[rows["change_low"].idxmin(), "column"]
+        worst = rows.sort_values("change_low")["column"].iloc[0]
         claim = f"{name}: from its cliffs on no score loses {100 * loss:g} points (worst: {worst})"
         numbers = dict(zip(("value", "low", "high"), left, strict=True))
         found.append(judge(claim, **numbers, n=rows["n"].min()))
@@ -97,19 +97,25 @@ def gap_verdicts(table: pd.DataFrame, *, apart: float, group: str = "all models"
 
     Layers are taken as a share of each model's depth. The value is the distance between the first
     and the last cliff, its interval the widest that the cliffs' own allow; where all intervals
-    overlap it reaches down to 0. `group` names the models.
+    overlap it reaches down to 0. `group` names the models; a model that needs the image to the
+    end is counted at the whole depth, and the claim says how many these are. No verdict for fewer
+    than two models.
     """
     cliffs = table.drop_duplicates(["model", "task"])
     found = []
     for task, rows in cliffs.groupby("task", sort=False):
+        if len(rows) < 2:  # one model is at no distance from itself
+            continue
         depth = rows[["cliff", "low", "high"]].div(rows["n_layers"], axis=0)
         first, last = depth.min(), depth.max()
+        none = int((rows["cliff"] == rows["n_layers"]).sum())
+        never = f" ({none} of them without a cliff)" if none else ""
         found.append(
             judge(
-                f"{task}: the cliffs of {group} lie within {100 * apart:g} % of the depth",
+                f"{task}: the cliffs of {group} lie within {100 * apart:g} % of the depth{never}",
                 value=last["cliff"] - first["cliff"],
                 low=max(0.0, last["low"] - first["high"]),
-                high=last["high"] - first["low"],
+                high=1.0 if none == len(rows) else last["high"] - first["low"],
                 n=rows["n_cliff"].min(),
                 expect="zero",
                 margin=apart + 1e-9,  # a quarter of twelve layers is not exact

@@ -99,14 +99,31 @@ def _profile(profile: str, folder: Path, known: Sequence[str]) -> tuple[dict, di
 
 
 def _check(stem: str, parameters: Mapping[str, object]) -> None:
-    """Raise ValueError for a count below one and for a model that is nowhere."""
+    """Raise ValueError for a count below one, models that are nowhere, and lists that differ."""
     for name in COUNTS:
         if name in parameters and parameters[name] < 1:
             raise ValueError(
                 f"{stem} was to be run with {name}={parameters[name]}; there is nothing to draw "
                 f"then; set {name} to 1 or more."
             )
-    for model in _models(parameters):
+    models, published = _models(parameters), parameters.get("published")
+    if "models" in parameters and not models:
+        raise ValueError(
+            f"{stem} was to be run with no model at all; there is nothing to measure then; "
+            "name at least one."
+        )
+    names = [Path(model).name if Path(model).is_dir() else model for model in models]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"{stem} was to be run with several models named {', '.join(twice)}; their rows could "
+            "not be told apart; rename the folders, or name each model once."
+        )
+    if published is not None and len(published) != len(models):
+        raise ValueError(
+            f"{stem} was to be run with {len(models)} models; found {len(published)} rows of the "
+            "paper in 'published'; name the row of each model, in their order."
+        )
+    for model in models:
         if not (Path(model).is_dir() or _bundled(model) or re.fullmatch(r"[\w.-]+/[\w.-]+", model)):
             bundled = sorted(path.name for path in (store.root() / "data/minis").iterdir())
             raise ValueError(

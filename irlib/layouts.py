@@ -168,7 +168,9 @@ def _whole(size, shape, *, first=0):
 
 
 def _finest_first(views):
-    return sorted(views, key=lambda view: view[0].size, reverse=True)
+    """Views that hold tokens (a very wide picture's tiles may all be cut off), the finest first."""
+    kept = [view for view in views if view[0].size]
+    return sorted(kept, key=lambda view: view[0].size, reverse=True)
 
 
 def _patches(vlm, visual) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
 
 from irlib import store
@@ -31,6 +32,10 @@ def load(
     >>> load("mini-llava").n_layers >= 12
     True
     """
+    if not isinstance(name, str) or not name:
+        raise ValueError(
+            f"asked for the model {name!r}; give the name of a bundled model, a folder or a hub id"
+        )
     bundled = {path.parent.name: path.parent for path in _minis().glob("*/config.json")}
     path = bundled.get(name, Path(name))
     if not path.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -42,18 +47,12 @@ def load(
     try:
         family = _family(name, *PreTrainedConfig.get_config_dict(source, revision=revision))
         _check_weights(name, path)
-        processor = read_processor(family.processor, source, revision=revision)
-        model = AutoModelForImageTextToText.from_pretrained(
-            source,
-            revision=revision,
-            dtype=dtype or "auto",
-            attn_implementation="sdpa",
-            use_safetensors=True,
-        )
+        processor, model = _read(family, source, revision, dtype)
     except OSError as error:
+        missing = "check what is in the folder" if path.is_dir() else "check the name, the network"
         raise OSError(
             f"asked for the model {name!r}, found that {source!r} cannot be read ({error}); "
-            f"check the name and the network, or use a bundled model: {sorted(bundled)}"
+            f"{missing}, or use a bundled model: {sorted(bundled)}"
         ) from error
     kept = ("bos_token_id", "eos_token_id", "pad_token_id")  # greedy: no sampling defaults
     ends = {key: getattr(model.generation_config, key) for key in kept}
@@ -62,6 +61,32 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval().requires_grad_(False)
     return VLM(path.resolve().name if path.is_dir() else name, model, processor, family)
+
+
+def _read(family, source, revision, dtype):
+    """Processor and model of a folder or hub id, every weight of the model among its files."""
+    try:
+        processor = read_processor(family.processor, source, revision=revision)
+        model, told = AutoModelForImageTextToText.from_pretrained(
+            source,
+            revision=revision,
+            dtype=dtype or "auto",
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"asked for the model {source!r}, found a folder of {family.title} whose files do not "
+            f"fit together ({error}); take config, weights and processor from one checkpoint"
+        ) from error
+    if missing := sorted(told["missing_keys"]):
+        raise ValueError(
+            f"asked for the model {source!r}, found no weights for {len(missing)} tensors of its "
+            f"config, {', '.join(missing[:3])} among them; they would be random: take config and "
+            "weights from one checkpoint"
+        )
+    return processor, model
 
 
 def _minis():
@@ -73,7 +98,7 @@ def _family(name, config, _) -> Family:
     if not config:
         raise FileNotFoundError("it has no config.json")
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(
             f"asked for the model {name!r}, found the family {kind!r}; known are "
             f"{sorted(FAMILIES)}: use one of them or add a row to FAMILIES in families.py"

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from jinja2 import TemplateError
 
 from irlib.grids import open_picture
 from irlib.inputs import Inputs, Spans
@@ -113,11 +114,23 @@ def _rendered(vlm, sample):
     system = {"role": "system", "content": [{"type": "text", "text": told}]}
 
     def render(messages):
-        return processor.apply_chat_template(
-            messages, chat_template=template, add_generation_prompt=True
-        )
+        try:
+            return processor.apply_chat_template(
+                messages, chat_template=template, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise ValueError(
+                f"asked for a prompt, found a chat template of {vlm.name} that cannot be filled in "
+                f"({error}); repair chat_template.jinja in its folder"
+            ) from error
 
     text = render([user])
+    if sample.prompt.strip() not in text or "{'type':" in text.replace(sample.prompt, ""):
+        raise ValueError(
+            f"asked for a prompt around {sample.prompt!r}, found {text!r}: the chat template of "
+            f"{vlm.name} does not put the question in as it is; repair chat_template.jinja in its "
+            "folder: content is a list of parts"
+        )
     own_turns = bool(told) and text.rstrip().endswith(vlm.family.turn)
     return render([system, user]) if own_turns and told not in text else text
 

@@ -54,10 +54,11 @@ def model(vlm) -> str:
     folder = Path(vlm.model.name_or_path or "\0")
     digest = hashlib.sha256()
     if "\0" not in str(folder) and folder.is_dir():
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.rglob("*")):  # InstructBLIP's second tokenizer is a folder
             told = path.name == "scores.json"  # what was measured of it, not what it is
             if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt") and not told:
-                digest.update(path.name.encode() + b"\0" + path.read_bytes())
+                name = path.relative_to(folder).as_posix()
+                digest.update(name.encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()
     if commit := getattr(vlm.model.config, "_commit_hash", None):
         return f"commit {commit}"

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 
 import pandas as pd
 import torch
@@ -144,7 +145,9 @@ def sweep(
 
 
 def _layer_by_row(vlm, inputs, layer) -> Tensor:
-    start = torch.as_tensor(layer).expand(len(inputs)) if isinstance(layer, int) else layer
+    start = (
+        torch.as_tensor(int(layer)).expand(len(inputs)) if isinstance(layer, Integral) else layer
+    )
     start = torch.as_tensor(start, device=vlm.device)
     if start.shape != (len(inputs),) or start.min() < 0 or start.max() > vlm.n_layers:
         raise ValueError(

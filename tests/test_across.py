@@ -132,3 +132,12 @@ def test_a_decoder_that_came_from_another_is_told_by_the_models_scores(tmp_path,
         "mini-shikra": "mini-llava-next",
     }
     assert across.inherited(["mini-shikra", "mini-internvl"]) == {}  # its parent is not here
+
+
+def test_one_model_and_models_without_cliffs_tell_nothing():
+    row = {"task": "pope", "n_layers": 12, "n_cliff": 50, "low": 12, "high": 12}
+    never = pd.DataFrame([row | {"model": name, "cliff": 12} for name in ("a", "b")])
+    assert across.gap_verdicts(never[:1], apart=0.25) == []
+    (told,) = across.gap_verdicts(never, apart=0.25)
+    assert told.outcome == "cannot be told"
+    assert "2 of them without a cliff" in told.claim

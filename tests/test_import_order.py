@@ -20,7 +20,7 @@ DOORS = {
     "ipywidgets": {"widgets"},
     "matplotlib": {"plots", "store", "maps", "widgets"},
     "transformers": {"families", "hooks", "layouts", "models", "processors", "shikra"},
-    "safetensors": {"shards"},
+    "safetensors": {"models", "shards"},
     "datasets": {"reader"},
 }
 TORCHLESS = ORDER[0].replace("hooks ", "").split()

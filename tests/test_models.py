@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, LlamaConfig
 
 from irlib.attention import attention_flow
@@ -252,3 +253,63 @@ def test_a_sample_without_picture_goes_the_whole_way(tiny_llava, text_sample):
     flow = attention_flow(tiny_llava, inputs, answer)
     assert (flow[flow.segment == "image"].share == 0).all()
     assert sweep(tiny_llava, [text_sample], progress=False).answer.nunique() == 1
+
+
+def with_weights(folder, target, change):
+    """A copy of a model folder with `change` applied to its weights `{name: tensor}`."""
+    shutil.copytree(folder, target)
+    path = target / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+    return str(target)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: {k: v for k, v in w.items() if "layers.1." not in k},
+        lambda w: {f"other.{k}": v for k, v in w.items()},
+    ],
+    ids=["a layer is missing", "another prefix"],
+)
+def test_weights_that_would_be_random_are_refused(tiny_folder, tmp_path, change):
+    folder = with_weights(tiny_folder, tmp_path / "part", change)
+    with pytest.raises(ValueError, match=r"found no weights for \d+ tensors.*one checkpoint"):
+        load(folder)
+
+
+def test_weights_of_another_shape_are_refused(tiny_folder, tmp_path):
+    def cut(weights):
+        return {k: v[:3].clone() if "lm_head" in k else v for k, v in weights.items()}
+
+    folder = with_weights(tiny_folder, tmp_path / "cut", cut)
+    with pytest.raises(ValueError, match=r"do not fit together.*one checkpoint"):
+        load(folder)
+
+
+def test_broken_weights_are_refused(tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "broken")
+    path = tmp_path / "broken/model.safetensors"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match="do not fit together"):
+        load(str(tmp_path / "broken"))
+
+
+@pytest.mark.parametrize("name", [None, "", 3])
+def test_no_name_is_refused(name):
+    with pytest.raises(ValueError, match="give the name of a bundled model"):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% for m in messages %}", "{{ raise_exception('no') }}",
+     "{{ messages[0]['content']|string }}",
+     "{{ 'USER: ' + (messages[-1]['content']|last)['text'].upper() }}"],
+    ids=["syntax", "raises", "wants a string", "alters the question"],
+)  # fmt: skip
+def test_a_template_that_cannot_be_filled_in_is_refused(tiny_llava, text_sample, template):
+    processor = copy.copy(tiny_llava.processor)
+    processor.chat_template = template
+    vlm = type(tiny_llava)("tiny", tiny_llava.model, processor, tiny_llava.family)
+    with pytest.raises(ValueError, match=r"repair chat_template\.jinja"):
+        vlm.prepare(text_sample)

@@ -240,8 +240,10 @@ def test_notebooks_of_many_models_go_first_and_are_reported_in_their_own_order(
         return reproduce.Outcome(stem=job.stem, minutes=0)
 
     monkeypatch.setattr(reproduce, "_run_one", pretend)
-    for stem, models in {"fig1_a": ["x/y"], "fig2_b": ["x/y"] * 3, "fig3_c": ["x/y"] * 6}.items():
-        write(tmp_path, stem, "pass", parameters=[f"models: list[str] = {models}"])
+    for stem, models in {"fig1_a": "a", "fig2_b": "abc", "fig3_c": "abcdef"}.items():
+        write(
+            tmp_path, stem, "pass", parameters=[f"models: list[str] = {[f'x/{m}' for m in models]}"]
+        )
     monkeypatch.setattr(reproduce, "reach", lambda _: None)
     outcomes = reproduce.run(jobs.plan(notebooks=tmp_path), workers=1)
     assert went == ["fig3_c", "fig2_b", "fig1_a"]
@@ -371,3 +373,16 @@ def test_explore_listens_on_this_machine_alone(monkeypatch):
     monkeypatch.setattr(subprocess, "run", pretend)
     assert cli.main(["explore"]) == 0
     assert orders[0][-2:] == [str(store.root() / "notebooks/explore.ipynb"), "--ip=127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"models": "[]"}, "no model at all"),
+        ({"models": '["mini-llava", "mini-llava"]'}, "several models named mini-llava"),
+        ({"models": '["mini-llava"]'}, "6 rows of the paper"),
+    ],
+)
+def test_lists_of_models_that_cannot_be_told_apart_are_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        jobs.plan(["table1_generalisation"], settings=settings)

@@ -109,7 +109,7 @@ UNUSUAL = {
     "instructblip_sparse": ("instructblip", instructblip_sparse),
 }
 every = pytest.mark.parametrize("name", list(UNUSUAL))
-SIZES = [(200, 90), (93, 124), (30, 20), (240, 30)]
+SIZES = [(200, 90), (93, 124), (30, 20), (240, 30), (60, 5)]
 
 
 @pytest.fixture(scope="module")
