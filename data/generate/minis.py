@@ -295,7 +295,7 @@ MINIS = {
         tiles=True,
         marks=("<img>", "</img>"),
         decoder_of="",
-        recipe={"pictures": 40_000, "tower_steps": 1400, "steps": 1250, "reading": 3.0},
+        recipe={"pictures": 40_000, "tower_steps": 1400, "steps": 1300, "reading": 6.0},
     ),
     "mini-qwen2vl": Mini(
         title="Qwen2-VL",
