@@ -23,7 +23,7 @@ _HOME = {
     "attention_map": "attention",
     "llava_cam": "cam",
     "truncate": "truncation",
-    "sweep": "truncation",
+    "sweep": "sweeps",
     "cliff_layer": "cliff",
     "save_figure": "store",
     "cached": "store",

@@ -7,8 +7,8 @@ import pandas as pd
 
 from irlib import store
 from irlib.cliff import change_at, cliff_layer
+from irlib.sweeps import sweep
 from irlib.tasks import Sample, load_task
-from irlib.truncation import sweep
 from irlib.verdict import Verdict, judge
 
 

@@ -1,18 +1,14 @@
-"""Hide image tokens from a decoder layer on: `truncate` for one setting, `sweep` for all layers."""
+"""Hide image tokens from a decoder layer on, and rank them by the attention that they get."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 
-import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from irlib.hooks import edit, rows
 from irlib.inputs import Inputs
-from irlib.scores import score
 
 
 @contextmanager
@@ -85,63 +81,6 @@ def rank(vlm, inputs: Inputs, *, rank_row: str = "last") -> Tensor:
     with rows(vlm.decoder, last, reduce=lambda weights, _: weights.mean(1)[:, 0]) as seen:
         vlm.forward(inputs, logits_to_keep=1)
     return torch.stack([seen[layer] for layer in sorted(seen)])
-
-
-def sweep(
-    vlm,
-    samples: Sequence,
-    *,
-    layers: Sequence[int] | None = None,
-    keep: int = 0,
-    batch_size: int = 8,
-    max_new_tokens: int | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Answers and scores of every sample with the image hidden from every layer: a tidy table.
-
-    Columns `model, task, kind, sample, layer, keep, answer, score` and the count columns of the
-    task's scorer; one row a sample and layer. `layers` are 0-based and default to all that `keep`
-    allows; the untouched model, layer n_layers, is always among them as the baseline. Each batch
-    holds `batch_size` samples, each as many times as there are layers. Raises `ValueError` for an
-    empty list of samples and where `truncate` does.
-
-    >>> from irlib import load, load_task
-    >>> table = sweep(load("mini-llava"), load_task("pope", n=1), layers=[0], progress=False)
-    >>> len(table), "score" in table
-    (2, True)
-    """
-    if not len(samples):
-        raise ValueError("asked to sweep over samples, found none; give at least one")
-    layers = range(1 if keep else 0, vlm.n_layers) if layers is None else layers
-    layers = sorted({*layers, vlm.n_layers})
-    table = []
-    quiet = True if not progress or os.environ.get("TQDM_DISABLE") else None
-    for first in tqdm(range(0, len(samples), batch_size), desc="sweep", disable=quiet):
-        inputs = vlm.encode(vlm.prepare(list(samples[first : first + batch_size])))
-        index = [(row, layer) for row in range(len(inputs)) for layer in layers]
-        wide = inputs.take([row for row, _ in index])
-        start = [layer for _, layer in index]
-        ranking = None
-        if keep and min(layers) > 0:
-            attention = rank(vlm, inputs)
-            ranking = [attention[layer - 1, row, inputs.spans.image[row]] for row, layer in index]
-        with truncate(vlm, wide, layer=start, keep=keep, ranking=ranking):
-            texts = vlm.answer(wide, max_new_tokens=max_new_tokens).texts
-        for (row, layer), text in zip(index, texts, strict=True):
-            sample = inputs.samples[row]
-            table.append(
-                {
-                    "model": vlm.name,
-                    "task": sample.task,
-                    "kind": sample.kind,
-                    "sample": sample.key,
-                    "layer": layer,
-                    "keep": keep,
-                    "answer": text,
-                    **score(sample, text),
-                }
-            )
-    return pd.DataFrame(table)
 
 
 def _layer_by_row(vlm, inputs, layer) -> Tensor:

@@ -8,8 +8,8 @@ import pytest
 
 from irlib import across, store
 from irlib.scores import metrics
+from irlib.sweeps import sweep
 from irlib.tasks import load_task
-from irlib.truncation import sweep
 
 SPELLED = "ignore:the question .* takes"  # the tiny model knows few words
 COLUMNS = {"Acc": ("pope", "POPE Acc"), "F1": ("pope", "POPE F1"), "i": ("chair", "CHAIRi")}

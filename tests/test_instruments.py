@@ -19,7 +19,8 @@ from irlib.attention import attention_flow
 from irlib.cam import llava_cam
 from irlib.hooks import rows
 from irlib.inputs import SEGMENTS, Answer
-from irlib.truncation import sweep, truncate
+from irlib.sweeps import sweep
+from irlib.truncation import truncate
 
 ROWS = 5e-6  # probabilities; most seen 3.6e-6
 LOGITS = 1e-4  # of logits of standard deviation 1.5; most seen 5.0e-5

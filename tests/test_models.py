@@ -14,7 +14,8 @@ from irlib.cam import llava_cam
 from irlib.hooks import edit
 from irlib.inputs import Answer
 from irlib.models import FAMILIES, SITES, load
-from irlib.truncation import sweep, truncate
+from irlib.sweeps import sweep
+from irlib.truncation import truncate
 
 
 def with_model(vlm, change):

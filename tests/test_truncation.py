@@ -4,7 +4,8 @@ from conftest import eager_attention, hooks_on
 
 from irlib.inputs import Answer
 from irlib.scores import score
-from irlib.truncation import rank, sweep, truncate
+from irlib.sweeps import sweep
+from irlib.truncation import rank, truncate
 
 # The mask gives sdpa another kernel than plain causal attention has: float32 rounding, on logits
 # of standard deviation 1.5.
