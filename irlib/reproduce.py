@@ -96,8 +96,8 @@ def typed(value: object, kind: str, name: str = "its default") -> object:
         isinstance(item, right) and (bool in right or not isinstance(item, bool)) for item in items
     ):
         raise ValueError(
-            f"{name} was to be {value!r}, a {type(value).__name__}; it is declared {kind}; give "
-            f"it a {kind}."
+            f"{name} was to be {value!r}, of type {type(value).__name__}; it is declared {kind}; "
+            "give a value of that kind."
         )
     return value
 

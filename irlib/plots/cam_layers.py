@@ -45,8 +45,10 @@ def cam_layers(
         raise ValueError(f"cam_layers() was given {len(maps)} maps for {len(titles)} titles.")
     depth = maps[0].heat.shape[0]
     layers = list(layers) or sorted(set(np.linspace(0, depth - 1, 7).round().astype(int)))
-    notes = grid_notes(maps)
-    more = 0.12 * np.ceil(len(notes) / 105)
+    name = getattr(maps[0], "model", "")
+    small = f"{name + '. ' if name else ''}Pictures: {NOTE} B, C: {counts(table)}; 95 % interval; "
+    small += f"dashed: chance.{grid_notes(maps)}"
+    more = 0.11 * max(0, len(small) / 100 - 2)  # what two lines of small print do not hold
     cell, title, head, foot = PAGE / (len(layers) + 1), 0.19, 0.22, 2.1 + more
     height = head + len(maps) * (cell + title) + foot
     figure = new_figure(PAGE, height)
@@ -71,10 +73,7 @@ def cam_layers(
         axes = figure.add_axes(_share((0.5 + place * 2.75, 0.7 + more, 2.2, 1.1), height))
         localisation(axes, table, measure, label)
         letter(axes, "BC"[place])
-    name = getattr(maps[0], "model", "")
-    text = f"{name + '. ' if name else ''}Pictures: {NOTE} "
-    text += f"B, C: {counts(table)}; 95 % interval; dashed: chance."
-    note(figure, text + notes)
+    note(figure, small)
     return figure
 
 

@@ -40,7 +40,7 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
     require(ours, (*OURS.split(), "n_layers", "n"), "generalisation()")
     require(published, ("model", "metric", "baseline", "truncated"), "generalisation()")
     models = list(dict.fromkeys(ours["model"]))
-    height = 0.5 + 0.74 * len(models) + 0.58
+    height = 0.5 + 0.74 * len(models) + 0.52
     figure = new_figure(PAGE, height)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, PAGE), ylim=(height, 0))
@@ -72,7 +72,7 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
 
 
 def _place(name: str) -> float:
-    return 1.02 + 0.765 * (COLUMNS.index(name) + 0.5)
+    return 1.01 + 0.755 * (COLUMNS.index(name) + 0.5)
 
 
 def _our_row(axes: Axes, y: float, model: str, rows: pd.DataFrame) -> None:
