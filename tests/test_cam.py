@@ -244,13 +244,13 @@ def test_padded_batch_equals_single_runs(tiny_llava, samples):
 
 def test_noise_is_in_pixel_units_before_the_normalisation(tiny_llava, asked, monkeypatch):
     pixels = []
-    forward = type(tiny_llava).forward
+    encode = type(tiny_llava).encode
 
-    def spy(self, inputs, **kwargs):
-        pixels.append(inputs.batch["pixel_values"])
-        return forward(self, inputs, **kwargs)
+    def spy(self, inputs):
+        pixels.extend(row["pixel_values"] for row in inputs.visual)
+        return encode(self, inputs)
 
-    monkeypatch.setattr(type(tiny_llava), "forward", spy)
+    monkeypatch.setattr(type(tiny_llava), "encode", spy)
     llava_cam(tiny_llava, *asked, noise=0.1, n=20)
     std = torch.tensor(tiny_llava.processor.image_processor.image_std)[:, None, None]
     grain = torch.cat([(x - asked[0].batch["pixel_values"]) * std for x in pixels])

@@ -320,13 +320,13 @@ def test_maps_of_a_padded_batch_equal_single_ones(model_of, name, attention):
 def test_noise_is_in_pixel_units_in_the_familys_layout(family, name, monkeypatch):
     vlm = family(name)
     inputs, seen = vlm.prepare(mixed()[0]), []
-    forward = type(vlm).forward
+    encode = type(vlm).encode
 
-    def spy(self, inputs, **kwargs):
-        seen.append(inputs.batch["pixel_values"])
-        return forward(self, inputs, **kwargs)
+    def spy(self, inputs):
+        seen.extend(row["pixel_values"] for row in inputs.visual)
+        return encode(self, inputs)
 
-    monkeypatch.setattr(type(vlm), "forward", spy)
+    monkeypatch.setattr(type(vlm), "encode", spy)
     llava_cam(vlm, inputs, vlm.answer(inputs), noise=0.1, n=4)
     pixels, processor = inputs.batch["pixel_values"], vlm.processor.image_processor
     std = torch.tensor(processor.image_std)
