@@ -19,7 +19,9 @@ HELD = 3  # copies of [row, head, query, key] in float32 while it is made and re
 def probed(name: str) -> Iterator[None]:
     """Inside the block the attention of that name in transformers' registry calls probes too.
 
-    The name itself stays: by it models choose their masks, and flash attention its kernels.
+    Those that its module was called with, as `irlib_probes`: `(call, positions, memory)` each,
+    where `call` gets what `weigh` yields. The name itself stays: by it models choose their masks,
+    and flash attention its kernels.
     """
     registry = AttentionInterface._global_mapping
     before = registry.get(name)  # None for eager, which each model brings along
@@ -83,9 +85,9 @@ def weigh(
     `query [row, head, position, channel]` and `key [row, group, position, channel]` as attention
     gets them, `positions [row, query]` the wanted rows of each element of the batch (None: all).
     `mask` is `[row, 1, position, key]`, bool or added to the scores; or `[row, key]`, True where a
-    key is no padding, or None: then `causal` and a sliding `window` of so many keys say what else
-    is hidden, queries being the last of the keys. `softcap` bounds scores as Gemma 2 does. A row
-    that sees nothing is NaN.
+    key is no padding, or None: then `causal` and a sliding `window` of so many keys (both ways
+    where not causal) say what else is hidden, queries being the last of the keys. `softcap` bounds
+    scores as Gemma 2 does. A row that sees nothing is NaN.
 
     What is seen is a mask that broadcasts to `[row, 1, query, key]`. All queries come at once, or
     in parts, one after the other, of which none takes more than `memory` GiB: 3 copies of
@@ -125,14 +127,13 @@ def _scores(query, key, index, scaling):
     """Scaled scores `[row, head, query, key]` of the queries at `index [row, 1, query, 1]`."""
     batch, heads, _, width = query.shape
     groups, keys = key.shape[1], key.shape[-1]
-    chosen = query.detach().gather(2, index.expand(-1, heads, -1, width)).float()
+    chosen = query.detach().gather(2, index.expand(-1, heads, -1, width)).float() * scaling
     chosen = chosen.view(batch, groups, heads // groups, -1, width)
-    return (chosen @ key.unsqueeze(2) * scaling).view(batch, heads, -1, keys)
+    return (chosen @ key.unsqueeze(2)).view(batch, heads, -1, keys)
 
 
 def _unmasked(last, keys, causal, window):
     """What queries whose own key is `last [row, 1, query, 1]` see without a mask."""
     key = torch.arange(keys, device=last.device)
-    if not causal:
-        return (key >= 0).expand(*last.shape[:-1], -1)
-    return key <= last if window is None else (key <= last) & (key > last - window)
+    visible = key <= last if causal else (key >= 0).expand(*last.shape[:-1], -1)
+    return visible if window is None else visible & ((key - last).abs() < window)
