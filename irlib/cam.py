@@ -57,10 +57,11 @@ def llava_cam(
 
     Rows and copies run together as far as what is kept for the backward fits in `memory` GiB. Of
     each row that is, for positions x layers, about 4 x heads x head width + 3 x intermediate size +
-    positions numbers in the model's dtype and one float32 for each input of a norm (2.7 GiB for
-    LLaVA-1.5-7B in 16 bits), and 3 x sites x layers x image tokens x hidden size. If one row takes
-    more, layers are computed again in the backward. Noise is drawn by row and copy: a map does not
-    depend on its neighbours or on `memory` but for the rounding of other batches.
+    positions numbers in the model's dtype and a float32 for each input of a norm, and beside it 3 x
+    sites x layers x image tokens x hidden size numbers: for LLaVA-1.5-7B in 16 bits 3 GiB. If one
+    row takes more, layers are computed again in the backward. Noise is drawn by row and copy: a map
+    does not depend on its neighbours or on `memory`, but for the rounding of other batches, 1e-4 of
+    its maximum. Inside `truncate`, which refuses other rows than its own, take no noise.
 
     Raises `ValueError` for a sample without a picture, an unknown site or layer, a word that the
     answer does not hold, and numbers that are not finite or out of their range.
