@@ -35,7 +35,7 @@ def features_and_slopes(
 
     def add_zero(key, output):
         here = tuple(index.to(output.device) for index in where)
-        if key not in zeros:  # when a layer is computed again, the same zero belongs there
+        if key not in zeros:  # else the layer is computed again, with the same zero
             features[key] = output.detach()[here]
             zeros[key] = torch.zeros_like(features[key], requires_grad=True)
         return output.index_put(here, zeros[key], accumulate=True)

@@ -94,5 +94,6 @@ def test_maps_of_some_layers_know_which_they_are():
     assert some.table().layer.tolist() == [7, 3]
     assert some.table().inside.tolist() == every.table().inside.tolist() == [1.0, 0.0]
     assert np.array_equal(some.overlay(3), every.overlay(1))
+    assert not np.array_equal(some.overlay(3), some.overlay(7))
     with pytest.raises(ValueError, match=r"asked for the map of layer 1, found layers \[7, 3\]"):
         some.overlay(1)
