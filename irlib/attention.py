@@ -34,6 +34,7 @@ def attention_flow(
     *,
     queries: Sequence[str] = ("answer",),
     renormalise: bool = False,
+    memory: float = 1.0,
 ) -> pd.DataFrame:
     """Share of attention that each segment receives, by layer: a tidy table.
 
@@ -42,8 +43,10 @@ def attention_flow(
     shares are means over heads and these positions and sum to 1 over system, image, between, user
     and answer (0 for an empty one). `uniform` is the share if each position attended evenly to all
     it can see. `renormalise=True` is eq. (7): system, image and user alone, brought to the sum 1 at
-    each position. Layers are 0-based. Raises `ValueError` for an unknown or empty query and for an
-    empty answer.
+    each position. Layers are 0-based. No matrix of all positions by all positions is made: of each
+    layer's weights only the rows asked for are, `[row, head, query, key]`, and where they would
+    take more than `memory` GiB, these in parts. Raises `ValueError` for an unknown or empty query
+    and for an empty answer.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -58,18 +61,20 @@ def attention_flow(
     asked = torch.stack([_asked(whole, name) for name in queries], 1)  # [row, query, position]
     positions, weights = _gather(asked)
 
-    def shares(probability):  # [row, position, key] -> [row, query, segment]
-        by_segment = probability.float() @ keys
-        if renormalise:
-            by_segment = by_segment / by_segment.sum(-1, keepdim=True)
-        return weights @ by_segment
+    def by_segment(probability):  # [row, position, key] -> [row, position, segment]
+        found = probability @ keys.to(probability.device)
+        return found / found.sum(-1, keepdim=True) if renormalise else found
 
-    def share_and_uniform(probability, visible):
+    def share_and_uniform(probability, visible):  # -> [row, position, segment, 2]
         even = (visible / visible.sum(-1, keepdim=True))[:, 0]
-        return torch.stack([shares(probability.mean(1)), shares(even)], -1).cpu().numpy()
+        return torch.stack([by_segment(probability.mean(1)), by_segment(even)], -1)
 
-    with rows(vlm.decoder, positions, reduce=share_and_uniform) as seen:
+    with rows(vlm.decoder, positions, reduce=share_and_uniform, memory=memory) as seen:
         vlm.forward(whole, logits_to_keep=1)
+    seen = {
+        layer: torch.einsum("rqp,rpsk->rqsk", weights.to(found.device), found).cpu().numpy()
+        for layer, found in seen.items()
+    }
     columns = ["model", "task", "sample", "layer", "query", "segment", "share", "uniform"]
     table = [
         (vlm.name, sample.task, sample.key, layer, query, segment, *seen[layer][row, q, s].tolist())
@@ -83,12 +88,18 @@ def attention_flow(
 
 @torch.no_grad()
 def attention_map(
-    vlm, inputs: Inputs, answer: Answer, *, layers: Sequence[int] | None = None
+    vlm,
+    inputs: Inputs,
+    answer: Answer,
+    *,
+    layers: Sequence[int] | None = None,
+    memory: float = 1.0,
 ) -> AttentionMaps:
     """The head-averaged attention matrices of one prompt and its answer, for all layers or some.
 
-    Inside `truncate` the hidden columns are seen to be empty. Raises `ValueError` for several rows
-    at once and for a layer out of range.
+    The weights of all heads, before their mean, come in parts of at most `memory` GiB. Inside
+    `truncate` the hidden columns are seen to be empty. Raises `ValueError` for several rows at once
+    and for a layer out of range.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -104,17 +115,22 @@ def attention_map(
             f"{vlm.n_layers} layers; give inputs of one row and layers 0..{vlm.n_layers - 1}"
         )
     whole = inputs.followed_by(answer)
-    everywhere = torch.arange(whole.length)[None]
-    with rows(vlm.decoder, everywhere, reduce=lambda weights, _: weights[0].mean(0).cpu()) as seen:
+    modules = {layer: vlm.decoder.layers[layer].self_attn for layer in layers}
+    with rows(vlm.decoder, None, reduce=_mean, attentions=modules, memory=memory) as seen:
         vlm.forward(whole, logits_to_keep=1)
     ids = whole.batch["input_ids"][0].tolist()
     held = torch.stack([getattr(whole.spans, name)[0] for name in SEGMENTS]).int().argmax(0)
     return AttentionMaps(
-        weights=torch.stack([seen[layer] for layer in layers]).numpy(),
+        weights=torch.cat([seen[layer] for layer in layers]).numpy(),
         layers=layers,
         segments=tuple(SEGMENTS[index] for index in held),
         tokens=tuple(vlm.processor.tokenizer.convert_ids_to_tokens(ids)),
     )
+
+
+def _mean(weights, _) -> Tensor:
+    """The mean over heads, `[row, query, key]`, held where the results are."""
+    return weights.mean(1).cpu()
 
 
 def _asked(whole, query) -> Tensor:

@@ -1,7 +1,6 @@
 """LLaVA-CAM: which parts of the picture the answer's logits depend on, layer by layer."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -9,9 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irlib.hooks import edit, rows
+from irlib.hooks import rows
 from irlib.inputs import Answer, Inputs
 from irlib.maps import Maps
+from irlib.saving import share_out
+from irlib.slopes import features_and_slopes
+from irlib.targets import logits_of
 
 
 def llava_cam(
@@ -19,7 +21,8 @@ def llava_cam(
     inputs: Inputs,
     answer: Answer,
     *,
-    site: str = "post_attention",
+    site: str | Sequence[str] = "post_attention",
+    layers: Sequence[int] | None = None,
     noise: float = 0.0,
     n: int = 1,
     seed: int = 0,
@@ -27,14 +30,18 @@ def llava_cam(
     relu_grad: bool = False,
     threshold: float | None = None,
     views: str = "mean",
-) -> Maps | list[Maps]:
+    memory: float = 4.0,
+) -> Maps | dict[str, Maps] | list[Maps] | list[dict[str, Maps]]:
     """The LLaVA-CAM `Maps` of each row's picture, all layers from one forward and one backward.
 
     With A the output of `site` at the image positions and z the target, heat = ReLU(sum_k alpha_k
     A_k), alpha_k the mean over the image positions of dz/dA_k (eq. 1-3), from one teacher-forced
     run of prompt and `answer`. `site` is one of figure 7's: "input_norm", "attention",
     "post_attention" (the paper's), "mlp", "block". Behind the attention of the last layer image
-    positions reach no text logit: its map is zero everywhere but at "input_norm".
+    positions reach no text logit: its map is zero everywhere but at "input_norm". For several sites
+    each row's maps are `{site: Maps}`, from the same forward and backward. For one row they come
+    alone, for several in a list. `layers` are the 0-based layers wanted, all if None; nothing below
+    the first of them is kept for the backward.
 
     `target`: "answer", the sum of the answer's logits, each read where it is predicted; a word or
     phrase of the answer, for its tokens alone; a callable on those logits `[token, vocabulary]`; or
@@ -48,15 +55,68 @@ def llava_cam(
     the picture (InstructBLIP's queries), each token's heat goes to the patches that it attends to:
     times its cross-attention, the mean over heads and layers; `maps.grid.note` says so.
 
-    Raises `ValueError` for a sample without a picture, an unknown site, a word that the answer does
-    not hold, and numbers that are not finite.
+    Rows and copies run together as far as what is kept for the backward fits in `memory` GiB. Of
+    each row that is, for positions x layers, about 4 x heads x head width + 3 x intermediate size +
+    positions numbers in the model's dtype and a float32 for each input of a norm, and beside it 3 x
+    sites x layers x image tokens x hidden size numbers: for LLaVA-1.5-7B in 16 bits 3 GiB. If one
+    row takes more, layers are computed again in the backward. Noise is drawn by row and copy: a map
+    does not depend on its neighbours or on `memory`, but for the rounding of other batches, 1e-4 of
+    its maximum. Inside `truncate`, which refuses other rows than its own, take no noise.
+
+    Raises `ValueError` for a sample without a picture, an unknown site or layer, a word that the
+    answer does not hold, and numbers that are not finite or out of their range.
 
     >>> from irlib import load, load_task
     >>> vlm = load("mini-llava")
     >>> inputs = vlm.prepare(load_task("pope", n=1))
-    >>> llava_cam(vlm, inputs, vlm.answer(inputs)).heat.shape
+    >>> answer = vlm.answer(inputs)
+    >>> llava_cam(vlm, inputs, answer).heat.shape
     (12, 8, 8)
+    >>> maps = llava_cam(vlm, inputs, answer, site=["mlp", "block"], layers=[4, 5])
+    >>> maps["mlp"].layers, maps["mlp"].heat.shape
+    ((4, 5), (2, 8, 8))
     """
+    sites = (site,) if isinstance(site, str) else tuple(site)
+    layers = tuple(range(vlm.n_layers)) if layers is None else tuple(layers)
+    _check(vlm, inputs, sites, layers, noise, n, memory)
+    whole = inputs.followed_by(answer)
+    at, total = logits_of(vlm, inputs, answer, whole, target)
+    config, tokens = vlm.decoder.config, int(whole.spans.image.sum(1).max())
+    results = 3 * len(sites) * len(layers) * tokens * config.hidden_size * vlm.dtype.itemsize
+    most, again = share_out(vlm.decoder, whole.length, memory, first=min(layers), results=results)
+
+    def heat(features, slopes):
+        return _heat(features[None].float(), slopes[None].float(), relu_grad, threshold)[0]
+
+    # without noise all copies are one; with it each row has its own draws, copy after copy
+    jobs = [row for _ in range(n if noise else 1) for row in range(len(inputs))]
+    draws = [torch.Generator().manual_seed(seed) for _ in inputs.samples]
+    laid = [[] for _ in inputs.samples]  # of each row one {site: heat [layer, row, col]} a copy
+    for start in range(0, len(jobs), most):
+        mine = jobs[start : start + most]
+        noisy = _noisy(vlm, whole.take(mine), noise, [draws[row] for row in mine])
+        seen, grids = _encoded(vlm, noisy)
+        heats = features_and_slopes(
+            vlm, seen, sites, layers,
+            [at[row] for row in mine],
+            lambda job, logits, mine=mine: total(mine[job], logits),
+            heat, again=again,
+        )  # fmt: skip
+        for job, (row, grid) in enumerate(zip(mine, grids, strict=True)):
+            by_site = {s: [heats[s, layer][job].cpu().numpy() for layer in layers] for s in sites}
+            laid[row].append({s: grid.lay(np.stack(by_site[s]), views=views) for s in sites})
+    made = [
+        {
+            s: Maps(np.stack([one[s] for one in copies]).mean(0), s, *facts, vlm.name, layers)
+            for s in sites
+        }
+        for copies, *facts in zip(laid, inputs.grids, inputs.pictures, inputs.samples, strict=True)
+    ]
+    made = [one[site] for one in made] if isinstance(site, str) else made
+    return made[0] if len(made) == 1 else made
+
+
+def _check(vlm, inputs, sites, layers, noise, n, memory):
     if None in inputs.grids:
         raise ValueError(
             "asked for LLaVA-CAM, found a sample without a picture; leave it out: there is nothing "
@@ -67,27 +127,18 @@ def llava_cam(
             "asked for LLaVA-CAM, found inputs without pixels; give those of vlm.prepare, not of "
             "vlm.encode"
         )
-    if n < 1 or not 0 <= noise < float("inf"):
+    if n < 1 or not 0 <= noise < float("inf") or not memory > 0:
         raise ValueError(
-            f"asked for {n} copies with noise {noise}; give n of at least 1 and noise of at least 0"
+            f"asked for {n} copies with noise {noise} in {memory} GiB; give n of at least 1 and "
+            "noise of at least 0, and memory above 0"
         )
-    whole = inputs.followed_by(answer)
-    at, total = _target(vlm, inputs, answer, whole, target)
-    # the same draws for each row: its map does not depend on its neighbours in the batch
-    draws = [torch.Generator().manual_seed(seed) for _ in range(len(inputs))]
-    laid = []
-    for _ in range(n):
-        noisy = _noisy(vlm, whole, noise, draws)
-        by_row, grids = _features_and_slopes(vlm, noisy, site, at, total)
-        heats = [_heat(*both, relu_grad, threshold).cpu().numpy() for both in by_row]
-        pairs = zip(heats, grids, strict=True)
-        laid.append([grid.lay(heat, views=views) for heat, grid in pairs])
-    heats = [np.stack(copies).mean(0) for copies in zip(*laid, strict=True)]
-    facts = zip(heats, inputs.grids, inputs.pictures, inputs.samples, strict=True)
-    maps = [
-        Maps(heat, site, grid, picture, sample, vlm.name) for heat, grid, picture, sample in facts
-    ]
-    return maps[0] if len(maps) == 1 else maps
+    if not layers or not sites or set(layers) - set(range(vlm.n_layers)):
+        raise ValueError(
+            f"asked for the maps of layers {list(layers)} at the sites {list(sites)}, found "
+            f"{vlm.n_layers} layers; give one site or more, and some of 0..{vlm.n_layers - 1}"
+        )
+    for site in sites:
+        vlm.site(site)  # raises for an unknown one
 
 
 def _noisy(vlm, whole, noise, draws) -> Inputs:
@@ -102,34 +153,16 @@ def _noisy(vlm, whole, noise, draws) -> Inputs:
     return replace(whole, visual=tuple(visual))
 
 
-def _features_and_slopes(vlm, whole, site, at, total):
-    """A and dz/dA, each `[layer, token, channel]`, of every row, and the grids to lay them on.
-
-    One forward, one backward. The gradient is that of a zero added at the image positions, so that
-    nothing else is kept.
-    """
-    where = whole.spans.image.nonzero(as_tuple=True)
-    features, zeros = {}, {}
-
-    def add_zero(layer, output):
-        features[layer] = output.detach()[where].float()
-        zeros[layer] = torch.zeros_like(output[where], requires_grad=True)
-        return output.index_put(where, zeros[layer], accumulate=True)
-
-    first = min(int(positions.min()) for positions in at)
-    with torch.enable_grad(), edit(vlm.site(site), add_zero, once=True), _bridge(vlm) as crossed:
-        logits = vlm.forward(whole, logits_to_keep=whole.length - first).float()
-        z = sum(total(row, logits[row, positions - first]) for row, positions in enumerate(at))
-        slopes = torch.autograd.grad(z, list(zeros.values()))
-    sizes = whole.spans.image.sum(1).tolist()
-    stacked = [torch.stack([*values]).float() for values in (features.values(), slopes)]
-    by_row = list(zip(*(values.split(sizes, dim=1) for values in stacked), strict=True))
+def _encoded(vlm, noisy) -> tuple[Inputs, list]:
+    """The inputs with their pictures through the vision tower, and the grids to lay heat on."""
+    with _bridge(vlm) as crossed:
+        seen = vlm.encode(noisy)
     if not crossed:
-        return by_row, whole.grids
-    weights = torch.stack(list(crossed.values())).mean(0).cpu().numpy()  # [row, token, key]
-    pairs = zip(whole.grids, weights, strict=True)
+        return seen, list(noisy.grids)
+    weights = torch.stack([each.cpu() for each in crossed.values()]).mean(0).numpy()
+    pairs = zip(noisy.grids, weights, strict=True)  # weights [row, token, key]
     # the keys are the patches, and before them one of the whole picture, which has no place
-    return by_row, [grid.through(mine[:, -grid.shape[0] * grid.shape[1] :]) for grid, mine in pairs]
+    return seen, [grid.through(mine[:, -grid.shape[0] * grid.shape[1] :]) for grid, mine in pairs]
 
 
 def _bridge(vlm):
@@ -147,58 +180,3 @@ def _heat(features, slopes, relu_grad, threshold) -> Tensor:
     if threshold is None:
         return heat
     return heat.where(heat >= threshold * heat.amax(1, keepdim=True), 0)
-
-
-def _target(vlm, inputs, answer, whole, target):
-    """Positions `[token]` to read the logits of each row at, and `total(row, logits) -> z`."""
-    at = [mask.nonzero().flatten() for mask in whole.spans.predicting]
-    ids = [row.to(vlm.device) for row in answer.ids]
-    if callable(target):
-        return at, lambda row, logits: target(logits)
-    if target == "authors":
-        at = list(map(_authors_positions, [inputs] * len(ids), range(len(ids)), map(len, ids)))
-    elif target != "answer":
-        chosen = [_tokens_of(vlm, mine, target) for mine in answer.ids]
-        at = [positions[mine] for positions, mine in zip(at, chosen, strict=True)]
-        ids = [row[mine] for row, mine in zip(ids, chosen, strict=True)]
-    return at, lambda row, logits: logits.gather(1, ids[row][:, None]).sum()
-
-
-def _authors_positions(inputs, row, length) -> Tensor:
-    """p..p+T-1, p the prompt's length with the image counted as one id, in the prompt alone.
-
-    These rows lie on image positions and not where the answer is predicted.
-    """
-    image, padding = inputs.spans.image[row], ~inputs.batch["attention_mask"][row].bool()
-    p = int(inputs.length - image.sum() + 1)  # padding included: the rows shift with it
-    if p + length > inputs.length:
-        raise ValueError(
-            f"asked for the authors' target, found its last row {p + length - 1} beyond the prompt "
-            f"of {inputs.length} positions; cut the answer to {inputs.length - p} tokens, or use "
-            'target="answer"'
-        )
-    positions = torch.arange(p, p + length, device=image.device)
-    if not image[positions].all():
-        on = int(image[positions].sum())
-        warnings.warn(
-            f"target='authors' reads {length} rows from position {p - int(padding.sum())}; "
-            f"only {on} of them fall on the image",
-            stacklevel=4,
-        )
-    return positions
-
-
-def _tokens_of(vlm, ids, words) -> list[int]:
-    """Indices of the answer's tokens that spell these words, at their first occurrence."""
-    decode = vlm.processor.tokenizer.decode
-    ends = [len(decode(ids[: index + 1])) for index in range(len(ids))]
-    text = decode(ids)
-    start = text.lower().find(words.lower())
-    if start < 0 or not words:
-        raise ValueError(
-            f"asked for the words {words!r} of the answer, found {text!r}; use words of the "
-            'answer, "answer", "authors" or a callable on the logits'
-        )
-    stop = start + len(words)
-    spans = zip([0, *ends], ends, strict=False)
-    return [index for index, (a, b) in enumerate(spans) if a < stop and b > start]

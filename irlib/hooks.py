@@ -10,11 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-PROBED = "irlib_rows"  # the name under which the probe stands in transformers' registries
+from irlib.probe import probed
 
 
 @contextmanager
@@ -108,16 +105,20 @@ def rows(
     *,
     reduce: Callable[[Tensor, Tensor], object] | None = None,
     attentions: Mapping[Hashable, nn.Module] | None = None,
+    memory: float | None = None,
 ) -> Iterator[dict[int, object]]:
     """Read chosen rows of every attention matrix in one forward, without building the others.
 
     `decoder` is a transformers language model (`model.get_decoder()`), `positions [row, query]`
     the wanted query positions of each row of the batch, None for all. `attentions` are its
     attention modules by key, where they are not `layers[i].self_attn`. Inside the block it computes
-    attention by sdpa, as before, and beside it softmax(q k^T) for those rows in float32. Filled
-    while the model runs: `{key: weights [row, head, query, key]}`, or what
-    `reduce(weights, visible [row, 1, query, key])` makes of them, `visible` being what the mask
-    lets these rows see. Raises `RuntimeError` if the decoder runs twice or not at all.
+    attention as before (sdpa, eager, flash, with the masks made for them), and beside it softmax(q
+    k^T) for those rows in float32. Filled while the model runs: `{key: weights [row, head, query,
+    key]}`, or what `reduce(weights, visible [row, 1, query, key])` makes of them, `visible` being
+    what the mask lets these rows see. With `memory`, in GiB, weights that would take more come to
+    `reduce` in parts of queries; what it makes of them, `[row, query, ...]`, is joined. Raises
+    `RuntimeError` if the decoder runs twice or not at all, or computes attention by ways of its
+    own, `ValueError` for attention with sinks or biases.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -127,25 +128,27 @@ def rows(
     >>> round(weights[0].sum(-1).mean().item(), 4)
     1.0
     """
-    AttentionInterface.register(PROBED, _sdpa_and_probe)
-    AttentionMaskInterface.register(PROBED, sdpa_mask)  # without it every mask would be None
     seen: dict[int, object] = {}
 
     def pass_on(key, args, kwargs):
-        def probe(weights, visible):
-            seen[key] = weights if reduce is None else reduce(weights, visible)
+        def probe(parts):
+            made = [part[0] if reduce is None else reduce(*part) for part in parts]
+            axis = 2 if reduce is None else 1
+            seen[key] = made[0] if len(made) == 1 else torch.cat(made, axis)
 
-        probes = (*kwargs.get("irlib_probes", ()), (probe, positions))
+        probes = (*kwargs.get("irlib_probes", ()), (probe, positions, memory))
         return args, dict(kwargs, irlib_probes=probes)
 
     if attentions is None:
         attentions = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
-    before = decoder.config._attn_implementation
-    with ExitStack() as stack:
-        stack.callback(decoder.set_attn_implementation, before)
-        decoder.set_attn_implementation(PROBED)
-        stack.enter_context(edit(attentions, pass_on, at="input", once=True))
+    name = decoder.config._attn_implementation
+    with probed(name), edit(attentions, pass_on, at="input", once=True):
         yield seen
+    if missed := [key for key in attentions if key not in seen]:
+        raise RuntimeError(
+            f"asked for the attention of {missed}, found that it is not computed by way of "
+            f"transformers' registry ({name!r}); use a decoder of transformers as it comes"
+        )
 
 
 def _check(modules, at):
@@ -157,36 +160,3 @@ def _check(modules, at):
             f"asked to hook {wrong}, found a {found} where a torch module belongs; "
             "give {key: module}, with modules taken from the model that will run"
         )
-
-
-def _sdpa_and_probe(module, query, key, value, attention_mask, *, irlib_probes=(), **kwargs):
-    """sdpa attention; each probe `(call, positions)` also gets its rows of the weights."""
-    for call, positions in irlib_probes:
-        scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-        call(*_weights(query, key, attention_mask, positions, scaling, module.is_causal))
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-
-
-def _weights(query, key, mask, positions, scaling, causal):
-    """Softmax rows `[row, head, query, key]` in float32, and what their mask lets them see."""
-    batch, heads, length, width = query.shape
-    groups, keys = key.shape[1], key.shape[2]
-    if positions is None:
-        positions = torch.arange(length).expand(batch, -1)
-    positions = positions.to(query.device)
-    index = positions[:, None, :, None]
-    chosen = query.detach().gather(2, index.expand(-1, heads, -1, width)).float()
-    chosen = chosen.view(batch, groups, heads // groups, -1, width)
-    scores = chosen @ key.detach().float().transpose(-1, -2).unsqueeze(2) * scaling
-    scores = scores.view(batch, heads, -1, keys)
-    if mask is None:  # sdpa's shortcut for a mask without padding
-        last = index + (keys - length) if causal else index * 0 + keys
-        visible = torch.arange(keys, device=query.device) <= last
-    else:
-        mask = mask[..., :keys].expand(batch, -1, -1, -1)
-        mask = mask.gather(2, index.expand(-1, mask.shape[1], -1, keys))
-        if mask.dtype == torch.bool:
-            visible = mask
-        else:
-            visible, scores = mask > torch.finfo(mask.dtype).min / 2, scores + mask.float()
-    return scores.masked_fill(~visible, float("-inf")).softmax(-1), visible

@@ -13,7 +13,10 @@ from irlib.tasks import Sample
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """LLaVA-CAM maps of one picture: `heat [layer, row, col]`, raw, float32, with what it is of."""
+    """LLaVA-CAM maps of one picture: `heat [layer, row, col]`, raw, float32, with what it is of.
+
+    `layers` are the 0-based layers that these are; all from 0 on where none are given.
+    """
 
     heat: np.ndarray
     site: str
@@ -21,6 +24,10 @@ class Maps:
     picture: Image.Image
     sample: Sample
     model: str
+    layers: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "layers", tuple(self.layers or range(len(self.heat))))
 
     @property
     def task(self) -> str:
@@ -46,12 +53,11 @@ class Maps:
         The hotter, the more opaque; parts that the model never saw, and maps of zeros, stay bare.
         The picture is brought to grey by the share `pale`, so that colour speaks of heat.
         """
-        if not 0 <= layer < len(self.heat):
+        if layer not in self.layers:
             raise ValueError(
-                f"asked for the map of layer {layer}, found layers 0..{len(self.heat) - 1}; "
-                "use one of them"
+                f"asked for the map of layer {layer}, found {_listed(self.layers)}; use one of them"
             )
-        heat = self.grid.spread(self.normalised()[layer]).clip(0, 1)[..., None]
+        heat = self.grid.spread(self.normalised()[self.layers.index(layer)]).clip(0, 1)[..., None]
         colour = colormaps[colormap](heat[..., 0])[..., :3] * 255
         grey = np.asarray(self.picture.convert("L"), float)[..., None]
         base = (1 - pale) * np.asarray(self.picture) + pale * grey
@@ -69,7 +75,7 @@ class Maps:
         covered = self.grid.cover(self.boxes) if len(self.boxes) else np.nan
         centres = self.grid.cells.reshape(-1, 2, 2).mean(1)
         table = []
-        for layer, heat in enumerate(self.heat):
+        for layer, heat in zip(self.layers, self.heat, strict=True):
             centre = centres[heat.argmax()]
             hit = ((self.boxes[:, :2] <= centre) & (centre < self.boxes[:, 2:])).all(1).any()
             known = heat.max() > 0 and len(self.boxes) > 0
@@ -79,3 +85,9 @@ class Maps:
         table = pd.DataFrame(table, columns=["layer", "inside", "area", "hit", "peak"])
         head = {"model": self.model, "task": self.task, "sample": self.sample.key}
         return pd.DataFrame(head | {"site": self.site}, index=table.index).join(table)
+
+
+def _listed(layers) -> str:
+    if layers == tuple(range(len(layers))):
+        return f"layers 0..{len(layers) - 1}"
+    return f"layers {list(layers)}"

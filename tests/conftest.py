@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import flash_attention_mask
 
 from irlib.models import load
 from irlib.tasks import Box, Sample
@@ -109,6 +111,46 @@ def with_eager(vlm):
     model = copy.deepcopy(vlm.model)
     model.set_attn_implementation({"text_config": "eager"})
     return type(vlm)(vlm.name, model, vlm.processor, vlm.family)
+
+
+FLASH = "flash_stand_in"  # transformers takes any name with "flash" in it for flash attention
+
+
+@pytest.fixture
+def flash():
+    """Oracle: `flash(vlm)`, the VLM with a slow attention in flash's place, and what it computed.
+
+    Real flash kernels need a GPU. As with them there is no mask of all positions by all: a mask is
+    `[row, key]`, or None, and each row's own tokens are taken out of it; windows come as arguments.
+    """
+    weights = {}
+
+    def attend(module, query, key, value, mask, *, scaling, sliding_window=None, **_):
+        assert mask is None or mask.shape == (len(query), key.shape[2])
+        groups = query.shape[1] // key.shape[1]
+        key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+        made, out = query.new_zeros(*query.shape[:3], key.shape[2]), torch.zeros_like(query)
+        for row in range(len(query)):
+            own = torch.arange(key.shape[2]) if mask is None else mask[row].nonzero().flatten()
+            scores = query[row][:, own] @ key[row][:, own].transpose(1, 2) * scaling
+            distance = torch.arange(len(own))[:, None] - torch.arange(len(own))
+            hidden = distance.abs() >= (sliding_window or len(own))
+            hidden = hidden | (distance < 0) if module.is_causal else hidden
+            shares = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+            made[row, :, own[:, None], own] = shares
+            out[row, :, own] = shares @ value[row][:, own]
+        weights[module.layer_idx] = made
+        return out.transpose(1, 2), None
+
+    def give(vlm):
+        model = copy.deepcopy(vlm.model)
+        model.set_attn_implementation({"text_config": FLASH})
+        return type(vlm)(vlm.name, model, vlm.processor, vlm.family), weights
+
+    AttentionInterface.register(FLASH, attend)
+    AttentionMaskInterface.register(FLASH, flash_attention_mask)
+    yield give
+    del AttentionInterface._global_mapping[FLASH], AttentionMaskInterface._global_mapping[FLASH]
 
 
 def hooks_on(model) -> int:

@@ -244,13 +244,13 @@ def test_padded_batch_equals_single_runs(tiny_llava, samples):
 
 def test_noise_is_in_pixel_units_before_the_normalisation(tiny_llava, asked, monkeypatch):
     pixels = []
-    forward = type(tiny_llava).forward
+    encode = type(tiny_llava).encode
 
-    def spy(self, inputs, **kwargs):
-        pixels.append(inputs.batch["pixel_values"])
-        return forward(self, inputs, **kwargs)
+    def spy(self, inputs):
+        pixels.extend(row["pixel_values"] for row in inputs.visual)
+        return encode(self, inputs)
 
-    monkeypatch.setattr(type(tiny_llava), "forward", spy)
+    monkeypatch.setattr(type(tiny_llava), "encode", spy)
     llava_cam(tiny_llava, *asked, noise=0.1, n=20)
     std = torch.tensor(tiny_llava.processor.image_processor.image_std)[:, None, None]
     grain = torch.cat([(x - asked[0].batch["pixel_values"]) * std for x in pixels])
@@ -310,7 +310,90 @@ def test_unknown_site_is_refused(tiny_llava, asked):
         llava_cam(tiny_llava, *asked, site="norm")
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"noise": -0.1}])
-def test_no_copies_and_negative_noise_are_refused(tiny_llava, asked, wrong):
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"noise": -0.1}, {"memory": 0}])
+def test_no_copies_negative_noise_and_no_memory_are_refused(tiny_llava, asked, wrong):
     with pytest.raises(ValueError, match=r"give n of at least 1 and noise of at least 0"):
         llava_cam(tiny_llava, *asked, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"layers": [4]}, {"layers": []}, {"site": []}])
+def test_layers_out_of_range_and_no_layer_or_site_are_refused(tiny_llava, asked, wrong):
+    with pytest.raises(
+        ValueError, match=r"found 4 layers; give one site or more, and some of 0..3"
+    ):
+        llava_cam(tiny_llava, *asked, **wrong)
+
+
+def test_several_sites_give_a_dict_for_one_row_and_a_list_of_dicts_for_several(
+    tiny_llava, asked, samples
+):
+    one = llava_cam(tiny_llava, *asked, site=["mlp"])
+    assert [(site, maps.site) for site, maps in one.items()] == [("mlp", "mlp")]
+    inputs = tiny_llava.prepare(samples)
+    answer = tiny_llava.answer(inputs)
+    several = llava_cam(tiny_llava, inputs, answer, site=("block", "mlp"), layers=[2])
+    assert [list(row) for row in several] == [["block", "mlp"]] * 2
+    assert [row["mlp"].sample for row in several] == samples
+    alone = llava_cam(tiny_llava, inputs, answer, site="block")
+    for row, maps in zip(several, alone, strict=True):
+        assert np.allclose(row["block"].heat, maps.heat[2:3], **CLOSE)
+
+
+class Graph:
+    """Where autograd keeps something: the module that runs, by `spots` of {name: module}."""
+
+    def __init__(self, spots):
+        self.spots, self.now, self.kept = spots, "before", []
+
+    def __enter__(self):
+        self.handles = [
+            module.register_forward_pre_hook(lambda *_, name=name: setattr(self, "now", name))
+            for name, module in self.spots.items()
+        ]
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.hooks.__exit__(*error)
+        for handle in self.handles:
+            handle.remove()
+
+    def pack(self, tensor):
+        self.kept.append(self.now)
+        return tensor
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_no_graph_is_built_below_the_first_layer_asked_for(tiny_llava, asked, first):
+    vision = {"vision": tiny_llava.model.get_encoder("image")}
+    spots = vision | dict(enumerate(tiny_llava.decoder.layers))
+    with Graph(spots) as graph:
+        llava_cam(tiny_llava, *asked, layers=[first, 3], site="input_norm")
+    assert set(graph.kept) == set(range(first, 4))
+
+
+def test_vision_tower_runs_once_a_noisy_copy_and_once_without_noise(tiny_llava, asked):
+    runs = []
+    tower = tiny_llava.model.get_encoder("image")
+    handle = tower.register_forward_hook(
+        lambda module, args, output: runs.append((len(output[0]), output[0].requires_grad))
+    )
+    for noise, memory, expected in [(0.1, 4, [5]), (0.1, 1e-6, [1] * 5), (0, 4, [1])]:
+        runs.clear()
+        llava_cam(tiny_llava, *asked, noise=noise, n=5, memory=memory)
+        assert runs == [(pictures, False) for pictures in expected]
+    handle.remove()
+
+
+def test_little_memory_changes_nothing_but_what_is_kept(tiny_llava, asked):
+    spots = dict(enumerate(tiny_llava.decoder.layers))
+    maps, kept = [], []
+    for memory in (4.0, 1e-6):
+        with Graph(spots) as graph:
+            maps.append(llava_cam(tiny_llava, *asked, site=SITES, memory=memory))
+        kept.append(len(graph.kept))
+    assert all(np.array_equal(maps[0][site].heat, maps[1][site].heat) for site in SITES)
+    assert kept[1] < kept[0] / 4
+    assert hooks_on(tiny_llava.decoder) == 0
+    assert not any("forward" in vars(layer) for layer in tiny_llava.decoder.layers)

@@ -1,8 +1,15 @@
 import pytest
 import torch
-from conftest import eager_attention, hooks_on
+from conftest import FLASH, eager_attention, hooks_on, randomise, with_eager
 from torch import nn
-from transformers import MistralConfig, MistralForCausalLM
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import (
+    AttentionInterface,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from irlib.hooks import edit, rows, trace
 
@@ -136,6 +143,137 @@ def test_rows_see_a_sliding_window_as_eager_attention_does():
     for layer, weights in enumerate(eager.attentions):
         for row, positions in enumerate([[11, 3], [0, 7]]):
             assert torch.allclose(seen[layer][row], weights[row][:, positions], atol=1e-6)
+
+
+def test_rows_see_a_sliding_window_as_flash_attention_does(flash):
+    """Padded on both sides: flash counts the window over a row's own tokens."""
+    config = MistralConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=2, sliding_window=4,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = MistralForCausalLM(config).eval()
+    ids, mask = torch.randint(50, (2, 12)), torch.ones(2, 12, dtype=torch.long)
+    mask[1, :3] = mask[1, 10:] = 0
+    model.set_attn_implementation("eager")
+    eager = model(ids, attention_mask=mask, output_attentions=True)
+    model.config._attn_implementation_internal = FLASH  # set_... would look for it on the hub
+    with rows(model.get_decoder(), torch.tensor([[11, 3], [9, 4]])) as seen:
+        model(ids, attention_mask=mask)
+    for layer, weights in enumerate(eager.attentions):
+        for row, positions in enumerate([[11, 3], [9, 4]]):
+            assert torch.allclose(seen[layer][row], weights[row][:, positions], atol=1e-6)
+        assert (seen[layer][0, :, 0, :8] == 0).all()
+
+
+def test_rows_of_capped_scores_equal_eager_attention():
+    """Gemma 2, whose eager attention bounds its scores and whose every other layer has a window."""
+    config = Gemma2Config(
+        vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=2, head_dim=8,
+        sliding_window=4, num_attention_heads=4, num_key_value_heads=2, query_pre_attn_scalar=8,
+        attn_logit_softcapping=0.5,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = randomise(Gemma2ForCausalLM(config).eval())
+    model.set_attn_implementation("eager")
+    ids = torch.randint(50, (2, 12))
+    with rows(model.get_decoder(), None) as seen:
+        eager = model(ids, output_attentions=True)
+    for layer, weights in enumerate(eager.attentions):
+        assert torch.allclose(seen[layer], weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [1e-9, 2 * 3 * 4 * 4 * 51 * 2 / 2**30, 1.0])
+def test_rows_in_parts_equal_rows_at_once(tiny_llava, samples, memory):
+    inputs = tiny_llava.prepare(samples)
+    sizes = []
+
+    def reduce(weights, visible):
+        sizes.append(weights.shape[2])
+        return weights.transpose(1, 2)
+
+    with rows(tiny_llava.decoder, None) as whole:
+        tiny_llava.forward(inputs)
+    with rows(tiny_llava.decoder, None, reduce=reduce, memory=memory) as parts:
+        tiny_llava.forward(inputs)
+    each = 3 * 4 * 2 * 4 * inputs.length  # rows, heads, keys; three copies of four bytes
+    assert max(sizes) == min(max(1, int(memory * 2**30) // each), inputs.length)
+    assert sum(sizes) == 4 * inputs.length
+    for layer, weights in whole.items():
+        mine = parts[layer].transpose(1, 2)
+        assert torch.allclose(mine, weights, atol=1e-6, equal_nan=True)
+
+
+class Shapes(TorchDispatchMode):
+    """The shape of every tensor that is made inside the block."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        leaves = made if isinstance(made, (tuple, list)) else [made]
+        self.seen |= {tuple(leaf.shape) for leaf in leaves if isinstance(leaf, torch.Tensor)}
+        return made
+
+
+@pytest.mark.parametrize("name", ["sdpa", FLASH])
+def test_rows_make_no_tensor_of_all_positions_by_all(tiny_llava, sample, samples, flash, name):
+    vlm = tiny_llava if name == "sdpa" else flash(tiny_llava)[0]
+    for asked in ([sample], samples):
+        inputs = vlm.prepare(asked)
+        last = torch.full((len(asked), 2), inputs.length - 1)
+        with torch.no_grad(), Shapes() as before:
+            vlm.forward(inputs)
+        with torch.no_grad(), Shapes() as inside, rows(vlm.decoder, last):
+            vlm.forward(inputs)
+        square = (inputs.length, inputs.length)
+        assert not {shape for shape in inside.seen - before.seen if shape[-2:] == square}
+        assert (len(asked), 4, 2, inputs.length) in inside.seen
+
+
+def test_rows_keep_the_attention_that_a_decoder_has(tiny_llava, sample):
+    vlm, registered = with_eager(tiny_llava), AttentionInterface().valid_keys()
+    inputs, kept = vlm.prepare(sample), []
+    handle = vlm.decoder.layers[2].self_attn.register_forward_hook(
+        lambda module, args, output: kept.append(output[1])
+    )
+    with torch.no_grad():
+        before = vlm.forward(inputs)
+        with rows(vlm.decoder, None) as seen:
+            inside = vlm.forward(inputs)
+    handle.remove()
+    assert torch.equal(before, inside)
+    assert torch.equal(kept[0], kept[1])  # eager's own weights, which sdpa would not give
+    assert torch.allclose(seen[2], kept[1], atol=3e-6)
+    assert AttentionInterface().valid_keys() == registered
+
+
+def test_rows_refuse_attention_with_sinks_and_attention_beside_the_registry(tiny_llava, sample):
+    inputs, layers = tiny_llava.prepare(sample), tiny_llava.decoder.layers
+
+    def sink(key, args, kwargs):
+        return args, kwargs | {"s_aux": torch.zeros(4)}
+
+    with (
+        pytest.raises(ValueError, match=r"found \['s_aux'\] in it"),
+        rows(tiny_llava.decoder, None),
+        edit({0: layers[0].self_attn}, sink, at="input"),
+    ):
+        tiny_llava.forward(inputs)
+    with pytest.raises(RuntimeError, match=r"\['mlp'\], found that it is not computed by way"):
+        run_probing(tiny_llava, inputs, layers[0].mlp)
+    assert hooks_on(tiny_llava.decoder) == 0
+
+
+def run_probing(vlm, inputs, module):
+    module.forward, before = lambda x, irlib_probes: before(x), module.forward
+    try:
+        with rows(vlm.decoder, None, attentions={"mlp": module}):
+            vlm.forward(inputs)
+    finally:
+        del module.forward
 
 
 def test_rows_leave_logits_and_attention_as_they_were(tiny_llava, samples):

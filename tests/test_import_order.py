@@ -9,8 +9,9 @@ import pytest
 import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
-    "compare hooks protocols provenance reader scores store tasks verdict plots",
-    "families grids inputs layouts maps models pixels processors prompts shards shikra vlm",
+    "compare hooks probe protocols provenance reader saving scores store tasks verdict plots",
+    "families grids inputs layouts maps models pixels processors prompts shards shikra slopes"
+    " targets vlm",
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
@@ -21,11 +22,11 @@ DOORS = {
     "papermill": {"reproduce"},
     "ipywidgets": {"widgets"},
     "matplotlib": {"plots", "store", "maps", "widgets"},
-    "transformers": {"families", "hooks", "layouts", "models", "processors", "shikra"},
+    "transformers": {"families", "layouts", "models", "probe", "processors", "shikra"},
     "safetensors": {"models", "shards"},
     "datasets": {"reader"},
 }
-TORCHLESS = ORDER[0].replace("hooks ", "").split()
+TORCHLESS = set(ORDER[0].split()) - {"hooks", "probe", "saving"}
 FILES = sorted(Path(irlib.__file__).parent.rglob("*.py"))
 
 

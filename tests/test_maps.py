@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,3 +83,17 @@ def test_a_paled_picture_is_its_own_grey():
     maps = make_maps(np.zeros((1, 2, 2)))
     grey = np.asarray(maps.picture.convert("L"))[..., None]
     assert (maps.overlay(0, pale=1) == grey).all()
+
+
+def test_maps_of_some_layers_know_which_they_are():
+    heat = np.array([[[1, 0], [0, 0]], [[0, 0], [0, 2]]], np.float32)
+    every = make_maps(heat, [(20, 0, 40, 20)])
+    some = replace(every, layers=(7, 3))
+    assert every.layers == (0, 1)
+    assert every.table().layer.tolist() == [0, 1]
+    assert some.table().layer.tolist() == [7, 3]
+    assert some.table().inside.tolist() == every.table().inside.tolist() == [1.0, 0.0]
+    assert np.array_equal(some.overlay(3), every.overlay(1))
+    assert not np.array_equal(some.overlay(3), some.overlay(7))
+    with pytest.raises(ValueError, match=r"asked for the map of layer 1, found layers \[7, 3\]"):
+        some.overlay(1)

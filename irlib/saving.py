@@ -1,0 +1,73 @@
+"""What a backward pass needs kept: how much that is, and how to keep less."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+@contextmanager
+def recompute(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Keep only the inputs of these modules for a backward pass, which computes the rest again.
+
+    Results are the same. The block must hold forward and backward; hooks inside these modules then
+    run twice, and must do the same both times. Works in eval mode, where transformers' own gradient
+    checkpointing does nothing.
+
+    >>> import torch
+    >>> net, x = nn.Linear(2, 3), torch.ones(1, 2, requires_grad=True)
+    >>> with recompute([net]):
+    ...     torch.autograd.grad(net(x).sum(), x)[0].shape
+    torch.Size([1, 2])
+    """
+    with ExitStack() as stack:
+        for module in modules:
+            held = vars(module)
+            if "forward" in held:  # another library has wrapped it
+                stack.callback(held.__setitem__, "forward", held["forward"])
+            else:
+                stack.callback(held.__delitem__, "forward")
+            held["forward"] = partial(checkpoint, module.forward, use_reentrant=False)
+        yield
+
+
+def kept(decoder: nn.Module, length: int, *, first: int = 0, again: bool = False) -> int:
+    """Bytes that a backward down to layer `first` needs kept of one row of `length` positions.
+
+    By position and layer, in the decoder's dtype: queries, keys, values and what comes of them (4 x
+    heads x their width), the MLP's gate before and behind its activation and what it gates (3 x
+    intermediate size), and a row of a mask (length); in float32 the input of each norm. Under
+    "eager" attention, instead of the mask, the weights (heads x length) in float32, and once more
+    where the dtype is shorter. With `again`, where layers are recomputed, the inputs of all (hidden
+    size) and the rest of one. Within 15 % of what is kept, for rows without padding, which need no
+    mask, too high by some more. Logits are not in it.
+    """
+    config, size = decoder.config, decoder.dtype.itemsize
+    layer, heads = decoder.layers[first], config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    norms = sum("norm" in name for name, _ in layer.named_children()) * config.hidden_size
+    if hasattr(layer.self_attn, "q_norm"):
+        norms += (heads + config.num_key_value_heads) * width
+    each = size * (4 * heads * width + 3 * config.intermediate_size) + 4 * norms
+    if config._attn_implementation == "eager":
+        each += heads * length * (4 + size * (size < 4))
+    else:
+        each += length * size
+    layers = len(decoder.layers) - first
+    return length * (layers * config.hidden_size * size + each if again else layers * each)
+
+
+def share_out(
+    decoder: nn.Module, length: int, memory: float, *, first: int = 0, results: int = 0
+) -> tuple[int, bool]:
+    """How many rows a forward and backward can take within `memory` GiB, and whether to recompute.
+
+    A row takes what is `kept` of it and `results` bytes. Layers are recomputed only where one row
+    would take more than `memory` without; a pass has at least one row.
+    """
+    budget = memory * 2**30
+    again = kept(decoder, length, first=first) + results > budget
+    each = kept(decoder, length, first=first, again=again) + results
+    return max(1, int(budget / each)), again
