@@ -14,10 +14,11 @@ def explore(
 
     Moving the slider shows LLaVA-CAM at that layer beside the answer's attention by segment; the
     slider counts layers from 1, `layer` (the first view; the middle one if None) from 0. `cam`
-    goes to llava_cam(): site, noise, n, target. The widget's `figures` holds the views by layer as
+    goes to llava_cam(): one site, noise, n, target. The widget's `figures` holds the views by layer as
     drawn so far; `figures[layer]` is a plain figure for a page without widgets.
 
-    Raises ValueError for a layer out of range and for a sample without a picture.
+    Raises ValueError for a layer out of range, for some layers or several sites, and for a sample
+    without a picture.
 
     >>> from irlib import load, load_task
     >>> view = explore(load("mini-llava"), load_task("pope", n=1)[0], layer=3)
@@ -30,6 +31,11 @@ def explore(
         raise ValueError(
             f"explore was asked to begin at layer {layer}; {vlm.name} has {vlm.n_layers}; give one "
             f"in 0..{vlm.n_layers - 1}"
+        )
+    if "layers" in cam or not isinstance(cam.get("site", ""), str):
+        raise ValueError(
+            "explore was asked for some layers or several sites; it shows every layer of one site; "
+            "leave layers out and name one site"
         )
     answer = vlm.answer(inputs)
     maps = llava_cam(vlm, inputs, answer, **cam)

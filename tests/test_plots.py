@@ -87,7 +87,13 @@ def fake_maps(seed=0, layers=LAYERS, zero=(LAYERS - 1,), note=""):
 
     grid = SimpleNamespace(note=note)
     return SimpleNamespace(
-        heat=heat, picture=picture, boxes=boxes, overlay=overlay, grid=grid, model="tiny"
+        heat=heat,
+        layers=tuple(range(layers)),
+        picture=picture,
+        boxes=boxes,
+        overlay=overlay,
+        grid=grid,
+        model="tiny",
     )
 
 

@@ -63,3 +63,9 @@ def test_a_layer_that_the_model_lacks_is_refused(tiny_llava, sample, layer):
 def test_a_sample_without_a_picture_is_refused(tiny_llava, text_sample):
     with pytest.raises(ValueError, match="without a picture"):
         explore(tiny_llava, text_sample)
+
+
+@pytest.mark.parametrize("wrong", [{"layers": [1]}, {"site": ["mlp", "block"]}])
+def test_some_layers_or_several_sites_are_refused(tiny_llava, sample, wrong):
+    with pytest.raises(ValueError, match="leave layers out and name one site"):
+        explore(tiny_llava, sample, **wrong)

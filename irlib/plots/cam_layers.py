@@ -43,8 +43,9 @@ def cam_layers(
     require(table, ("task", "layer", "measure", "value", "low", "high", "n"), "cam_layers()")
     if len(maps) != len(titles):
         raise ValueError(f"cam_layers() was given {len(maps)} maps for {len(titles)} titles.")
-    depth = maps[0].heat.shape[0]
-    layers = list(layers) or sorted(set(np.linspace(0, depth - 1, 7).round().astype(int)))
+    there = maps[0].layers
+    seven = np.linspace(0, len(there) - 1, 7).round().astype(int)
+    layers = list(layers) or sorted({there[i] for i in seven})
     name = getattr(maps[0], "model", "")
     small = f"{name + '. ' if name else ''}Pictures: {NOTE} B, C: {counts(table)}; 95 % interval; "
     small += f"dashed: chance.{grid_notes(maps)}"

@@ -58,7 +58,7 @@ def draw_map(axes: Axes, maps, layer: int) -> None:
     A zero map has nothing to normalise: drawn like the others it would look like an even, faint
     map, which it is not.
     """
-    if np.any(maps.heat[layer]):
+    if np.any(maps.heat[maps.layers.index(layer)]):
         axes.imshow(maps.overlay(layer), interpolation="antialiased")
         _frame(axes, maps.boxes)
         return
