@@ -9,19 +9,19 @@ import pytest
 import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
-    "compare hooks protocols provenance reader scores store tasks verdict plots",
-    "families grids inputs layouts maps models pixels processors prompts shards shikra vlm",
+    "compare costs hooks protocols provenance reader scores shapes store tasks verdict plots",
+    "anatomy families grids inputs layouts maps models pixels processors prompts shards shikra vlm",
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
-    "across cli copies jobs reproduce widgets",
+    "across cli copies jobs planning reproduce runs widgets",
 )
 PLACE = {room: i for i, line in enumerate(ORDER) for room in line.split()}
 DOORS = {
     "papermill": {"reproduce"},
     "ipywidgets": {"widgets"},
     "matplotlib": {"plots", "store", "maps", "widgets"},
-    "transformers": {"families", "hooks", "layouts", "models", "processors", "shikra"},
+    "transformers": {"anatomy", "families", "hooks", "layouts", "models", "processors", "shikra"},
     "safetensors": {"models", "shards"},
     "datasets": {"reader"},
 }
