@@ -14,7 +14,7 @@ ORDER = (  # a room may import from earlier lines, and from its own where no ins
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
-    "across cli copies jobs planning reproduce runs widgets",
+    "across cli copies draws jobs ledger planning reproduce runs widgets",
 )
 PLACE = {room: i for i, line in enumerate(ORDER) for room in line.split()}
 DOORS = {
