@@ -46,29 +46,30 @@ class Prompt:
 
 
 def token_layers(
-    *,
     n_layers: int,
     before: int,
     image: int,
     after: int,
-    new: int,
+    *,
+    new: int = 0,
     layers: Sequence[int] | None = None,
-) -> tuple[int, int]:
-    """Tokens times layers for the answers of all `layers` and the untouched model: shared, naive.
+) -> dict[str, int]:
+    """Tokens times layers for a prompt's answers at all `layers` and untouched: shared and naive.
 
     Naive is one whole run a layer. Shared is one whole pass, one staircase (in layer l every
     variant that hides the image from a layer <= l on, for the tokens behind the image alone) and
-    the answers of all variants. The token that ends an answer costs a pass too: it is predicted by
-    the last of the `new`. `layers` are 0-based and default to all.
+    the answers of all variants; a prompt without a picture is answered once. The token that ends an
+    answer costs a pass too: it is predicted by the last of the `new`. `layers` are 0-based and
+    default to all.
 
-    >>> token_layers(n_layers=2, before=1, image=10, after=3, new=0)
-    (37, 84)
+    >>> token_layers(2, 1, 10, 3)
+    {'naive': 84, 'shared': 37}
     """
-    hidden = sorted({*(range(n_layers) if layers is None else layers)} - {n_layers})
-    prompt, variants = before + image + after, len(hidden) + 1
+    hidden = _hidden(n_layers, layers)
+    variants, whole, said = len(hidden) + 1, n_layers * (before + image + after), n_layers * new
     stairs = after * sum(n_layers - layer for layer in hidden)
-    answers = variants * new * n_layers
-    return prompt * n_layers + stairs + answers, variants * prompt * n_layers + answers
+    shared = whole + stairs + variants * said if image else whole + said
+    return {"naive": variants * (whole + said), "shared": shared}
 
 
 def decoder(shape: Shape, queries: int, keys: int, *, logits: int) -> int:
@@ -88,10 +89,10 @@ def answer(shape: Shape, prompt: Prompt) -> int:
     return _picture(shape, prompt) + _prefill(shape, prompt) + decode(shape, prompt)
 
 
-def decode(shape: Shape, prompt: Prompt, *, variants: int = 1) -> int:
-    """Operations of the tokens of an answer, one after the other, in each variant of the prompt."""
-    steps = (decoder(shape, 1, prompt.length + step, logits=1) for step in range(1, prompt.new + 1))
-    return variants * sum(steps)
+def decode(shape: Shape, prompt: Prompt) -> int:
+    """Operations of the tokens of an answer, one after the other."""
+    steps = range(1, prompt.new + 1)
+    return sum(decoder(shape, 1, prompt.length + step, logits=1) for step in steps)
 
 
 def flow(shape: Shape, prompt: Prompt, *, rows: int | None = None) -> int:
@@ -120,14 +121,18 @@ def cam(shape: Shape, prompt: Prompt) -> int:
 def sweep(shape: Shape, prompt: Prompt, *, layers: Sequence[int] | None = None) -> int:
     """Operations of the answers with the image hidden from each of `layers` on, and untouched.
 
-    As in `token_layers`; in the staircase a token sees those before and behind the image.
+    As in `token_layers`; behind the layer that hides it no token sees the image, in the staircase
+    and in answers.
     """
-    n_layers = shape.n_layers
-    hidden = sorted({*(range(n_layers) if layers is None else layers)} - {n_layers})
+    if not prompt.image:
+        return answer(shape, prompt)
+    hidden = _hidden(shape.n_layers, layers)
+    climbed = sum(shape.n_layers - layer for layer in hidden)  # layers, over all variants
     keys = prompt.before + prompt.after
     step = decoder(replace(shape, n_layers=1), prompt.after, keys, logits=0)
-    stairs = step * sum(n_layers - layer for layer in hidden) + 2 * len(hidden) * shape.head
-    variants = decode(shape, prompt, variants=len(hidden) + 1)
+    stairs = step * climbed + 2 * len(hidden) * shape.head
+    unseen = 4 * shape.queries * prompt.image * prompt.new * climbed
+    variants = (len(hidden) + 1) * decode(shape, prompt) - unseen
     return _picture(shape, prompt) + _prefill(shape, prompt) + stairs + variants
 
 
@@ -162,17 +167,25 @@ def cam_memory(shape: Shape, prompt: Prompt) -> int:
     return saved(shape, prompt) + maps + logits + _at_work(shape, prompt.length + prompt.new)
 
 
-def sweep_memory(
-    shape: Shape, prompt: Prompt, *, batch: int = 1, layers: Sequence[int] | None = None
-) -> int:
-    """Bytes beside the weights of a sweep over `batch` samples, by its answers' end.
+def sweep_memory(shape: Shape, prompt: Prompt, *, layers: Sequence[int] | None = None) -> int:
+    """Bytes beside the weights of one sample's sweep, by its answers' end.
 
-    Keys and values of every variant, each layer's input behind the image, and one layer at work.
+    Each layer's input behind the image; keys and values of the whole prompt once, of the text
+    behind the image for each variant and layer that climbs, of the answer for each variant; and one
+    layer at work.
     """
-    variants = len({*(range(shape.n_layers) if layers is None else layers), shape.n_layers})
+    hidden = _hidden(shape.n_layers, layers) if prompt.image else []
+    climbed = sum(shape.n_layers - layer for layer in hidden)
     kept = shape.n_layers * prompt.after * shape.hidden * shape.itemsize
-    caches = variants * cache(shape, prompt.length + prompt.new)
-    return batch * (kept + caches) + _at_work(shape, batch * max(prompt.length, variants))
+    own = climbed * prompt.after * shape.kv * shape.itemsize
+    said = (len(hidden) + 1) * cache(shape, prompt.new)
+    work = _at_work(shape, max(prompt.length, len(hidden) * prompt.after))
+    return kept + cache(shape, prompt.length) + own + said + work
+
+
+def _hidden(n_layers: int, layers: Sequence[int] | None) -> list[int]:
+    """The layers that hide the image: all, or those named, without the untouched model's."""
+    return sorted({*(range(n_layers) if layers is None else layers)} - {n_layers})
 
 
 def _picture(shape: Shape, prompt: Prompt) -> int:

@@ -66,8 +66,8 @@ def _granted() -> str:
         "passes: whole passes over a prompt, a backward is one; naive: without what sweeps share;",
         "PFLOP: 1e15 operations, two a multiply-add; hours: by operations alone;",
         "decoding: hours to read weights, keys and values for every token of the answers, of one",
-        f"sample at a time, of {BATCH} in a sweep; peak GB: weights and what one sample needs, in a",
-        "sweep with the keys and values of every variant.",
+        f"sample at a time, of {BATCH} in a sweep; peak GB: weights and what one sample needs,",
+        "in a sweep with the keys and values of every variant.",
         f"Taken for granted: {TOKEN} characters a token; pictures of the hub {width} x {height}; "
         f"on the hub {hub}; answers of the bundle in tokens: {answers}; a cliff is judged at "
         "layer 0, the dearest.",

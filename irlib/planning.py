@@ -57,7 +57,7 @@ def estimate(planned: Sequence[jobs.Job]) -> Plan:
 
     >>> plan = estimate(jobs.plan(["fig9_no_picture_needed"], settings={"n": 20}))
     >>> plan.lines[0].rows, round(plan.lines[0].naive)
-    (20, 264)
+    (20, 260)
     """
     lines, shapes, tokens, kept, warnings = [], {}, {}, {}, []
     for job in planned:
@@ -114,12 +114,13 @@ def _row(run, shape, prompt) -> tuple[float, float, float, float]:
     """Passes, passes without sharing, operations and bytes read of one row."""
     if run.sweep:
         layers = None if run.sweep == "all" else [0]  # the most: where the cliff lies is not known
-        sizes = {key: value for key, value in vars(prompt).items() if key != "new"}
-        counts = costs.token_layers(n_layers=shape.n_layers, layers=layers, new=0, **sizes)
-        passes, naive = (count / (shape.n_layers * prompt.length) for count in counts)
-        variants = shape.n_layers + 1 if layers is None else 2
-        read = prompt.new * variants * costs.cache(shape, prompt.length)
-        return passes, naive, costs.sweep(shape, prompt, layers=layers), read
+        sizes = (shape.n_layers, prompt.before, prompt.image, prompt.after)
+        counts = costs.token_layers(*sizes, layers=layers)
+        passes, naive = (
+            counts[way] / (shape.n_layers * prompt.length) for way in ("shared", "naive")
+        )
+        own = costs.sweep_memory(shape, prompt, layers=layers)  # near enough: keys and values
+        return passes, naive, costs.sweep(shape, prompt, layers=layers), prompt.new * own
     passes = run.answers + run.flows + 2 * run.cams
     probed = prompt.length + prompt.new if run.everywhere else None
     flops = run.answers * costs.answer(shape, prompt) + run.cams * costs.cam(shape, prompt)

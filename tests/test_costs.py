@@ -131,10 +131,35 @@ def test_token_layers_are_those_of_a_loop_over_variants_layers_and_tokens():
             for i in range(after)
         }
         said = len({*hidden, n_layers}) * n_layers * new
-        sizes = {"before": before, "image": image, "after": after, "new": new}
-        shared, naive = costs.token_layers(n_layers=n_layers, layers=layers, **sizes)
-        assert shared == len(full) + len(steps) + said
-        assert naive == len({*hidden, n_layers}) * len(full) + said
+        told = costs.token_layers(n_layers, before, image, after, new=new, layers=layers)
+        naive = len({*hidden, n_layers}) * len(full) + said
+        assert told == {"naive": naive, "shared": len(full) + len(steps) + said}
+
+
+def test_without_a_picture_a_sweep_is_one_answer():
+    _, _, _, shape, prompt = case("mini-llava")
+    bare = costs.Prompt(**{**vars(prompt), "image": 0, "new": 4})
+    assert costs.sweep(shape, bare) == costs.answer(shape, bare)
+    told = costs.token_layers(12, bare.before, 0, bare.after, new=4)
+    assert told["shared"] == 12 * (bare.length + 4)
+    assert told["naive"] == 13 * told["shared"]
+
+
+def test_tokens_of_an_answer_see_the_image_below_the_layer_that_hides_it():
+    _, _, _, shape, prompt = case("mini-llava")
+    layers = [0, 4, 11]
+    told = costs.Prompt(**{**vars(prompt), "new": 3})
+    answers = costs.sweep(shape, told, layers=layers) - costs.sweep(
+        shape, costs.Prompt(**{**vars(prompt), "new": 0}), layers=layers
+    )
+    count = 0
+    for start in [*layers, 12]:
+        for step in range(1, 4):
+            count += 2 * shape.head
+            for layer in range(12):
+                seen = prompt.length + step - (prompt.image if layer >= start else 0)
+                count += 2 * shape.layer + 4 * shape.queries * seen
+    assert answers == count
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
