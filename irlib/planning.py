@@ -119,8 +119,8 @@ def _row(run, shape, prompt) -> tuple[float, float, float, float]:
         passes, naive = (
             counts[way] / (shape.n_layers * prompt.length) for way in ("shared", "naive")
         )
-        own = costs.sweep_memory(shape, prompt, layers=layers)  # near enough: keys and values
-        return passes, naive, costs.sweep(shape, prompt, layers=layers), prompt.new * own
+        read = prompt.new * costs.cache(shape, prompt.length)
+        return passes, naive, costs.sweep(shape, prompt, layers=layers), read
     passes = run.answers + run.flows + 2 * run.cams
     probed = prompt.length + prompt.new if run.everywhere else None
     flops = run.answers * costs.answer(shape, prompt) + run.cams * costs.cam(shape, prompt)
