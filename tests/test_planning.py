@@ -15,7 +15,7 @@ from irlib.runs import RUNS, runs
 from irlib.vlm import VLM
 
 SMALL = {
-    "n": 2, "captions": 1, "held": 3, "copies": 2, "shown": 1, "seed": 3,
+    "n": 3, "captions": 2, "held": 4, "copies": 2, "shown": 1, "seed": 3,
     "models": ["mini-llava"], "published": ["LLaVA-1.5"],
 }  # fmt: skip
 
