@@ -1,4 +1,4 @@
-"""The `irlib` command: reproduce, list, explore, shikra, and two for the project's own upkeep."""
+"""The `irlib` command: reproduce, plan, list, explore, shikra, and the project's own upkeep."""
 
 import argparse
 import io
@@ -35,17 +35,28 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    def running(added: argparse.ArgumentParser) -> None:
+    def naming(added: argparse.ArgumentParser) -> None:
         added.add_argument("stems", nargs="*", metavar="STEM", help="figures; none means all")
+
+    def choosing(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--profile", default="mini", help="mini (default), paper")
+        added.add_argument(
+            "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
+        )
+
+    def running(added: argparse.ArgumentParser) -> None:
+        naming(added)
         added.add_argument("--jobs", type=_positive, metavar="N", help="notebooks at once")
         added.add_argument("--fresh", action="store_true", help="ignore tables kept before")
 
     figures = command("reproduce", _reproduce, "Regenerate figures from their notebooks.")
     running(figures)
-    figures.add_argument("--profile", default="mini", help="mini (default), paper")
-    figures.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
-    )
+    choosing(figures)
+    told = command("plan", _plan, "Tell what a run would cost, before anything is downloaded.")
+    naming(told)
+    choosing(told)
+    for name, speed, help in (("tflops", 400, "TFLOP/s reached"), ("bandwidth", 3350, "GB/s")):
+        told.add_argument(f"--{name}", type=_speed, default=speed, metavar="N", help=help)
     command("list", _list, "Tell figures, models with their scores, and tasks with their prompts.")
     command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
@@ -61,14 +72,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options) -> int:
+    planned = _planned(options)
+    return _report(reproduce.run(planned, workers=options.jobs, fresh=options.fresh))
+
+
+def _plan(options) -> int:
+    from irlib import ledger, planning  # the other commands do without
+
+    told = planning.estimate(_planned(options))
+    return _say(ledger.tell(told, tflops=options.tflops, bandwidth=options.bandwidth))
+
+
+def _planned(options) -> list[reproduce.Job]:
     settings = {}
     for item in options.set:
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"--set was given {item!r}; it has no NAME=VALUE; write --set n=8.")
         settings[name] = value
-    planned = jobs.plan(options.stems, profile=options.profile, settings=settings)
-    return _report(reproduce.run(planned, workers=options.jobs, fresh=options.fresh))
+    return jobs.plan(options.stems, profile=options.profile, settings=settings)
 
 
 def _notebooks(options) -> int:
@@ -182,6 +204,16 @@ def _count(passed: int, failed: int) -> int:
 def _say(text: str, *, failed: bool = False) -> int:
     (sys.stderr if failed else sys.stdout).write(text + "\n")
     return int(failed)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return speed
 
 
 def _positive(text: str) -> int:

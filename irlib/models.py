@@ -1,18 +1,26 @@
 """`load` a model by name; what differs between families is in families.py."""
 
+import json
 import re
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    BaseImageProcessor,
+    GenerationConfig,
+    PreTrainedConfig,
+)
 
 from irlib import store
 from irlib.families import FAMILIES, SITES, VICUNA, Family
 from irlib.processors import read_processor
 from irlib.vlm import VLM
 
-__all__ = ["FAMILIES", "SITES", "VICUNA", "Family", "load"]
+__all__ = ["FAMILIES", "SITES", "VICUNA", "Family", "load", "skeleton"]
 
 
 def load(
@@ -61,6 +69,45 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval().requires_grad_(False)
     return VLM(path.resolve().name if path.is_dir() else name, model, processor, family)
+
+
+def skeleton(name: str) -> tuple[nn.Module, Family, dict]:
+    """The model of that name without its weights, its family and what its image processor is told.
+
+    Nothing is downloaded: the config is that of a bundled miniature, of a local folder, of the
+    hub's cache, or, for the checkpoints of the paper's profile, of irlib/shapes. The model is on
+    the meta device, in its checkpoint's dtype. Raises `ValueError` for any other name and what
+    `load` refuses of a config.
+
+    >>> model, family, _ = skeleton("llava-hf/llava-1.5-7b-hf")
+    >>> family.title, sum(weight.numel() for weight in model.parameters())
+    ('LLaVA-1.5', 7063427072)
+    """
+    shapes = Path(__file__).parent / "shapes"
+    local = _minis() / name if (_minis() / name / "config.json").is_file() else Path(name)
+    source, shape = (
+        str(local) if local.is_dir() else name,
+        shapes / f"{name.replace('/', '--')}.json",
+    )
+    try:
+        told, _ = PreTrainedConfig.get_config_dict(source, local_files_only=True)
+        images, _ = BaseImageProcessor.get_image_processor_dict(source, local_files_only=True)
+    except OSError as error:
+        if not shape.is_file():
+            known = sorted(path.stem.replace("--", "/") for path in shapes.glob("*.json"))
+            raise ValueError(
+                f"asked for the shape of the model {name!r}, found its config.json neither in a "
+                f"folder nor in the hub's cache ({type(error).__name__}); download that one file "
+                f"(`hf download {name} config.json preprocessor_config.json`), name a local "
+                f"folder, or take one of {known}"
+            ) from error
+        kept = json.loads(shape.read_text(encoding="utf-8"))
+        told, images = kept["config"], kept["image_processor"]
+    family, told = _family(name, told, {}), dict(told)
+    config = AutoConfig.for_model(told.pop("model_type"), **told)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=config.dtype)
+    return model, family, images
 
 
 def _read(family, source, revision, dtype):

@@ -14,8 +14,8 @@ def explore(
 
     Moving the slider shows LLaVA-CAM at that layer beside the answer's attention by segment; the
     slider counts layers from 1, `layer` (the first view; the middle one if None) from 0. `cam`
-    goes to llava_cam(): one site, noise, n, target. The widget's `figures` holds the views by layer,
-    as drawn so far; `figures[layer]` is a plain figure for a page without widgets.
+    goes to llava_cam(): one site, noise, n, target. The widget's `figures` holds the views by
+    layer, as drawn so far; `figures[layer]` is a plain figure for a page without widgets.
 
     Raises ValueError for a layer out of range, for some layers or several sites, and for a sample
     without a picture.

@@ -9,20 +9,21 @@ import pytest
 import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
-    "compare hooks probe protocols provenance reader saving scores store tasks verdict plots",
-    "families grids inputs layouts maps models pixels processors prompts shards shikra slopes"
-    " targets vlm",
+    "compare costs hooks plots probe protocols provenance reader saving scores shapes store"
+    " tasks verdict",
+    "anatomy families grids inputs layouts maps models pixels processors prompts shards"
+    " shikra slopes targets vlm",
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
-    "across cli copies jobs reproduce widgets",
+    "across cli copies draws jobs ledger planning reproduce runs widgets",
 )
 PLACE = {room: i for i, line in enumerate(ORDER) for room in line.split()}
 DOORS = {
     "papermill": {"reproduce"},
     "ipywidgets": {"widgets"},
-    "matplotlib": {"plots", "store", "maps", "widgets"},
-    "transformers": {"families", "layouts", "models", "probe", "processors", "shikra"},
+    "matplotlib": {"maps", "plots", "store", "widgets"},
+    "transformers": {"anatomy", "families", "layouts", "models", "probe", "processors", "shikra"},
     "safetensors": {"models", "shards"},
     "datasets": {"reader"},
 }
