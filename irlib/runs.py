@@ -80,8 +80,8 @@ RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
         *_each([p["task"]], p, answers=1, flows=1, everywhere=True, example=True),
     ],
     "fig7_cam_sites": lambda p: [
-        *_each([p["task"]], p, which="boxed", answers=1, cams=6),
-        *_each([p["task"]], p, which="boxed", answers=1, cams=6, example=True),
+        *_each([p["task"]], p, which="boxed", answers=1, cams=2),
+        *_each([p["task"]], p, which="boxed", answers=1, cams=2, example=True),
     ],
     "fig8_cam_gallery": lambda p: _cams(p["tasks"], p, which="boxed"),
     "fig9_no_picture_needed": lambda p: _each(["scienceqa"], p, which="all", sweep="all"),
