@@ -71,7 +71,7 @@ def separate_cam(vlm: VLM, inputs: Inputs, answer: Answer, layers: Sequence[int]
 
     The graph begins at that layer: the cheapest that a loop over layers can be.
     """
-    image, heat = inputs.spans.image[0], []
+    image, heat = _image(inputs), []
     for layer in layers:
         kept = {}
 
@@ -91,7 +91,7 @@ def captum_cam(vlm: VLM, inputs: Inputs, answer: Answer, layers: Sequence[int]) 
     LayerGradCam averages slopes over the last axes and sums over the second: each layer's norm is
     given an inner module whose output is `[1, channel, image token]`.
     """
-    whole, image, heat = inputs.followed_by(answer), inputs.spans.image[0], []
+    whole, image, heat = inputs.followed_by(answer), _image(inputs), []
     batch = whole.batch
     pixels = batch.pop("pixel_values")
     first, ids = _rows(inputs, answer, vlm)
@@ -115,18 +115,18 @@ def captum_cam(vlm: VLM, inputs: Inputs, answer: Answer, layers: Sequence[int]) 
     return np.stack(heat)
 
 
-def authors_cam(vlm: VLM, inputs: Inputs, tokens: int, layers: Sequence[int]) -> np.ndarray:
+def authors_cam(vlm: VLM, inputs: Inputs, answer: Answer, layers: Sequence[int]) -> np.ndarray:
     """Heat `[layer, token]` by the procedure of the paper's authors (their demo_grad.py).
 
-    One generation; then for each layer a forward of the prompt with all attention matrices, every
-    parameter of language model and projector wanting a gradient, and a backward from the rows that
-    the code reads; ReLU on the slopes. Their prompt grows by the answer at each layer, which is
-    dearer and gives maps of different inputs: it is kept as it is here.
+    For each layer a forward of the prompt with all attention matrices, every parameter of language
+    model and projector wanting a gradient, and a backward from the rows that the code reads; ReLU
+    on the slopes. The answer comes from one generation before the loop, which is timed neither here
+    nor for irlib. Their prompt grows by the answer at each layer, which is dearer and gives maps of
+    different inputs: here it stays as it is.
     """
-    image, heat = inputs.spans.image[0], []
+    image, heat = _image(inputs), []
     with _attention(vlm, "eager"):
-        answer = vlm.answer(inputs, max_new_tokens=tokens)
-        ids, start = answer.ids[0].to(vlm.device), int(inputs.length - image.sum() + 1)
+        ids, start = answer.ids[0].to(vlm.device), inputs.length - len(image) + 1
         with _trainable(vlm.model, but="vision_tower"), torch.enable_grad():
             for layer in layers:
                 kept = {}
@@ -155,7 +155,7 @@ def library_cam(vlm: VLM, inputs: Inputs, answer: Answer) -> np.ndarray:
     each target layer, and one backward goes through everything, parameters too. The library itself
     needs torchvision, OpenCV and scikit-learn for its drawing.
     """
-    image, activations, gradients = inputs.spans.image[0].cpu(), [], []
+    image, activations, gradients = _image(inputs).cpu(), [], []
     whole = inputs.followed_by(answer)
     first, ids = _rows(inputs, answer, vlm)
 
@@ -198,12 +198,17 @@ class _ChannelsFirst(nn.Module):
 
     def __init__(self, norm, image):
         super().__init__()
-        self.norm, self.channels, self.image = norm, nn.Identity(), image.nonzero().flatten()
+        self.norm, self.channels, self.image = norm, nn.Identity(), image
 
     def forward(self, states):
         states = self.norm(states)
         laid = self.channels(states[:, self.image].transpose(1, 2))
         return states.index_copy(1, self.image, laid.transpose(1, 2))
+
+
+def _image(inputs) -> Tensor:
+    """The positions of the image tokens of the only row."""
+    return inputs.spans.image[0].nonzero().flatten()
 
 
 def _rows(inputs, answer, vlm):

@@ -44,7 +44,7 @@ def measure(subject: Subject, settings: Settings) -> dict:
             agrees=agrees,
             timed=lambda: alternatives.naive_answers(vlm, inputs, timed, tokens),
             scale=(n + 1) / len(timed),
-            passes=f"{len(timed)} of {n + 1}",
+            passes="all" if len(timed) == n + 1 else f"{len(timed)} of {n + 1} layers",
             target=("at least", 8),
         ),
     ]

@@ -22,9 +22,9 @@ def measure(subject: Subject, settings: Settings) -> dict:
     """The comparison on one model."""
     vlm, inputs, answer = subject.vlm, subject.inputs, subject.answer
     n, tokens = vlm.n_layers, len(answer.ids[0])
-    length, prompt = inputs.length + tokens, inputs.length
+    length = inputs.length + tokens
     layers, timed = range(n), evenly(n, settings.passes)
-    passes = f"{len(timed)} of {n}"
+    passes = "all" if len(timed) == n else f"{len(timed)} of {n} layers"
 
     def agrees(ours, theirs):
         return agreement("heat", ours.heat, inputs.grid.lay(theirs), **closeness(vlm))
@@ -37,9 +37,6 @@ def measure(subject: Subject, settings: Settings) -> dict:
 
     loop = counts.separate_backwards(n, length, layers)
     weight = {"scale": loop / counts.separate_backwards(n, length, timed), "passes": passes}
-    generation = counts.authors(n, prompt, tokens, 0)
-    theirs = counts.authors(n, prompt, tokens, n)
-
     contenders = [
         Contender(
             "irlib, all layers from one forward and backward",
@@ -77,13 +74,12 @@ def measure(subject: Subject, settings: Settings) -> dict:
         ),
         Contender(
             "the authors' procedure, layer by layer",
-            lambda: alternatives.authors_cam(vlm, inputs, tokens, layers),
-            count=theirs,
+            lambda: alternatives.authors_cam(vlm, inputs, answer, layers),
+            count=n * counts.one_backward(n, inputs.length, weights=True),
             agrees=agrees_with_authors,
-            timed=lambda: alternatives.authors_cam(vlm, inputs, tokens, timed),
-            # with its one generation, which is in every round: a part for the passes alone
-            scale=theirs / (counts.authors(n, prompt, tokens, len(timed))),
-            passes=f"{passes} and the generation" if generation else passes,
+            timed=lambda: alternatives.authors_cam(vlm, inputs, answer, timed),
+            scale=n / len(timed),
+            passes=passes,
             target=("at least", 30),
         ),
     ]

@@ -31,8 +31,3 @@ def one_backward(layers: int, length: int, *, weights: bool = False) -> int:
 def separate_backwards(layers: int, length: int, chosen: Iterable[int]) -> int:
     """For each layer a forward through all, and a backward through those above it and itself."""
     return sum(layers + layers - layer for layer in chosen) * length
-
-
-def authors(layers: int, length: int, answer: int, chosen: int) -> int:
-    """One generation, then for each layer one forward and one backward with weights."""
-    return layers * (length + answer - 1) + chosen * one_backward(layers, length, weights=True)

@@ -56,7 +56,7 @@ def measure(shape: Shape, settings: Settings, varied: str) -> dict:
             count=counts.naive_sweep(n, inputs.length, n + 1),
             agrees=agrees,
             scale=(n + 1) / len(timed),
-            passes=f"{len(timed)} of {n + 1}",
+            passes="all" if len(timed) == n + 1 else f"{len(timed)} of {n + 1} layers",
         ),
     ]
     told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
@@ -115,12 +115,12 @@ def plot(table: pd.DataFrame, *, clock: str):
         ax.set_xlabel("decoder layers" if varied == "layers" else "image tokens")
         style.letter(ax, name)
     axes[0].set_ylabel(f"{'CPU' if clock == 'cpu' else 'wall'} seconds a sweep")
-    timed = sorted(set(table[table.way == NAIVE].timed), key=lambda text: int(text.split()[-1]))
+    parts = dict.fromkeys(table[(table.way == NAIVE) & (table.timed != "all")].timed)
     style.note(
         figure,
         "First-token logits with the image hidden from every layer; random LLaVA, hidden 128, 60 "
-        "text tokens; A: 576 image tokens, B: 24 layers. Grey: how many times irlib's time. Of the "
-        f"loop of one prefill a layer, extrapolated from timed layers: {', '.join(timed)}.",
+        "text tokens; A: 576 image tokens, B: 24 layers. Grey: how many times irlib's time."
+        + (f" One prefill a layer is extrapolated from {', '.join(parts)}." if parts else ""),
     )
     return figure
 

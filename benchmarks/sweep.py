@@ -29,8 +29,10 @@ def measure(subject: Subject, settings: Settings) -> dict:
     user = int(inputs.spans.user.sum())
 
     def agrees(ours, theirs):
-        values = [logits.float().cpu() for logits in (ours, theirs)]
-        return agreement("logits", *values, **closeness(vlm))
+        ours, theirs = (logits.float().cpu() for logits in (ours, theirs))
+        moved = float((theirs[0] - theirs[-1]).abs().max() / theirs.abs().max())
+        told = agreement("logits", ours, theirs, **closeness(vlm))
+        return told | {"hiding_moves": round(moved, 4)}  # what would be missed if nothing were hid
 
     contenders = [
         Contender(

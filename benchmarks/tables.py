@@ -42,7 +42,7 @@ def markdown(files: list[dict]) -> str:
 
 def _row(told, one, row) -> str:
     ours, clock = one["rows"][0], f"{told['clock']}_s"
-    part = "" if row["timed"] == "all" else f" (from {row['timed']} passes)"
+    part = "" if row["timed"] == "all" else f" (from {row['timed']})"
     cells = [
         told["title"], one["model"], _seconds(ours[clock]), row["name"],
         _seconds(row[clock]) + part, _ratio(row), f"{_counted(row)}",
