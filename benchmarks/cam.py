@@ -95,11 +95,13 @@ def measure(subject: Subject, settings: Settings) -> dict:
     }
     width = vlm.model.config.get_text_config().hidden_size
     maps = 2 * n * int(inputs.spans.image.sum()) * width * 4 / 1e6
+    plain = told["rows"][1]["whole_once"]["peak_mb"]
     bytes_told = {
         "kept_for_backward_mb": saved,
         "features_and_slopes_mb": round(maps, 1),
-        "bound": "what a plain backward keeps, and features and slopes of the image tokens: "
-        "2 x layers x image tokens x channels x 4 bytes",
+        "expected_peak_mb": plain and round(plain + 2 * maps, 1),
+        "bound": "the peak of a plain forward and backward, and features and slopes of the image "
+        "tokens (2 x layers x image tokens x channels x 4 bytes) as they come and stacked",
     }
     return subject.told | told | {"memory": bytes_told}
 

@@ -47,6 +47,15 @@ def compare(contenders: Sequence[Contender], *, runs: int, device: str, clock: s
     ours in the same round, as median, lowest and highest. Raises `ValueError` where the numbers
     do not agree: there is no ratio then.
     """
+    gc.collect()
+    gc.freeze()  # what is there already is not searched again before each round
+    try:
+        return _compared(contenders, runs, device, clock)
+    finally:
+        gc.unfreeze()
+
+
+def _compared(contenders, runs, device, clock):
     contenders[0].whole()  # what is only made once is not counted as its memory
     ours, first, agreements = None, {}, []
     for contender in contenders:

@@ -1,6 +1,5 @@
 """What is measured: a random LLaVA of a stated shape, made in memory, and bundled miniatures."""
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +8,10 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
 from benchmarks.settings import Settings
-from irlib import load, load_task
+from irlib import load, load_task, store
 from irlib.families import FAMILIES
 from irlib.inputs import Answer, Inputs, Spans
+from irlib.processors import read_processor
 from irlib.tasks import Sample
 from irlib.vlm import VLM
 
@@ -152,7 +152,8 @@ def prompt(vlm: VLM, *, before: int = BEFORE, after: int = AFTER, seed: int = 0)
 
 
 def _processor(side):
-    processor = copy.deepcopy(load("mini-llava", device="cpu").processor)
+    folder = store.root() / "data" / "minis" / "mini-llava"
+    processor = read_processor(FAMILIES["llava"].processor, str(folder), revision=None)
     processor.image_processor.size = {"shortest_edge": side}
     processor.image_processor.crop_size = {"height": side, "width": side}
     processor.patch_size = PATCH
