@@ -44,7 +44,13 @@ def measure(subject: Subject, settings: Settings) -> dict:
             lambda: attention_flow(vlm, inputs, answer),
             count=once,
         ),
-        Contender("one plain sdpa forward, no shares", forward, once, target=("at most", 1.05)),
+        Contender(
+            "one plain sdpa forward, no shares",
+            forward,
+            once,
+            target=1.05 if subject.aimed else None,
+            cost=True,
+        ),
         Contender("eager attention with output_attentions", eager, once, agrees=agrees),
     ]
     told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
@@ -54,7 +60,7 @@ def measure(subject: Subject, settings: Settings) -> dict:
         "irlib_one_layer_at_a_time_mb": most / 1e6,
         "output_attentions_mb": held["bytes"] / 1e6,
         "irlib_of_output_attentions": (ours + most) / held["bytes"],
-        "target": ("at most", 0.01),
+        "target_at_most": 0.01 if subject.aimed else None,
         "bound": "the answer's rows of one layer at a time: heads x answer tokens x length x 4 "
         "bytes, against layers x heads x length x length x the dtype's",
     }

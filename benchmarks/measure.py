@@ -26,8 +26,8 @@ class Contender:
     `whole()` gives them all: run once, for the comparison and for the memory. `timed()` is what the
     rounds repeat, all of it if None; it stands for `scale` times its time, `passes` says in words
     how much of it is timed. `count` is in token-layers. `agrees(ours, theirs)` gives one agreement,
-    or raises. `target` is what is hoped for: ("at least", x) times our time, or ("at most", x) that
-    ours costs of theirs.
+    or raises. `target` is the ratio hoped for: their time over ours at least; with `cost`, where
+    theirs is what nobody can go below, ours over theirs at most.
     """
 
     name: str
@@ -37,7 +37,8 @@ class Contender:
     timed: Callable[[], object] | None = None
     scale: float = 1.0
     passes: str = "all"
-    target: tuple[str, float] | None = None
+    target: float | None = None
+    cost: bool = False
 
 
 def compare(contenders: Sequence[Contender], *, runs: int, device: str, clock: str) -> dict:
@@ -96,6 +97,7 @@ def _compared(contenders, runs, device, clock):
                 "token_layers": _short(contender.count),
                 "counted": _short(contender.count / own.count),
                 "target": contender.target,
+                "cost": contender.cost,
             }
         )
     return {"agreements": agreements, "rows": rows}

@@ -1,6 +1,6 @@
 """What is measured: a random LLaVA of a stated shape, made in memory, and bundled miniatures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -41,11 +41,16 @@ SHAPES = {
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One model, one prompt with a picture, and an answer to look at."""
+    """One model, one prompt with a picture, and an answer to look at.
+
+    `aimed` is whether the targets are meant for it: in a miniature much of the time is no
+    arithmetic, and fewer layers leave less to share.
+    """
 
     vlm: VLM
     inputs: Inputs
     answer: Answer
+    aimed: bool = False
 
     @property
     def told(self) -> dict:
@@ -65,7 +70,10 @@ class Subject:
 def subjects(settings: Settings) -> list[Subject]:
     """The random model of the asked shape, and the miniatures that stand beside it."""
     return [
-        random_subject(SHAPES[settings.shape], device=settings.device),
+        replace(
+            random_subject(SHAPES[settings.shape], device=settings.device),
+            aimed=settings.shape != "tiny",
+        ),
         *(miniature(name, device=settings.device) for name in settings.minis),
     ]
 

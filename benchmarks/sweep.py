@@ -45,7 +45,7 @@ def measure(subject: Subject, settings: Settings) -> dict:
             lambda: alternatives.naive_sweep(vlm, inputs, layers),
             count=counts.naive_sweep(n, inputs.length, n + 1),
             agrees=agrees,
-            target=("at least", 14),
+            target=14 if subject.aimed else None,
         ),
     ]
     return subject.told | compare(

@@ -61,27 +61,23 @@ def _cells(row, told):
 def _ratio(row) -> str:
     """Their time over ours; where the question is what irlib costs of it, ours over theirs."""
     ratio = [row["ratio"][key] for key in ("median", "lowest", "highest")]
-    if _asks_cost(row):
+    if row["cost"]:
         ratio = [1 / ratio[0], 1 / ratio[2], 1 / ratio[1]]
         return f"irlib takes {ratio[0]:.2f} of it [{ratio[1]:.2f}, {ratio[2]:.2f}]"
     return f"{ratio[0]:.1f}x [{ratio[1]:.1f}, {ratio[2]:.1f}]"
 
 
 def _counted(row) -> str:
-    return f"{1 / row['counted']:.2f}" if _asks_cost(row) else f"{row['counted']:.1f}x"
+    return f"{1 / row['counted']:.2f}" if row["cost"] else f"{row['counted']:.1f}x"
 
 
 def _target(row) -> str:
-    if not row["target"]:
+    wanted, ratio = row["target"], row["ratio"]["median"]
+    if wanted is None:
         return ""
-    kind, wanted = row["target"]
-    ratio = row["ratio"]["median"]
-    reached = 1 / ratio <= wanted if kind == "at most" else ratio >= wanted
+    reached = 1 / ratio <= wanted if row["cost"] else ratio >= wanted
+    kind = "at most" if row["cost"] else "at least"
     return f"{kind} {wanted:g}: {'reached' if reached else 'not reached'}"
-
-
-def _asks_cost(row) -> bool:
-    return bool(row["target"]) and row["target"][0] == "at most"
 
 
 def _seconds(value) -> str:

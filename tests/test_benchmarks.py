@@ -206,12 +206,14 @@ def test_the_readmes_table_is_made_from_the_files(folder, told):
 
 
 def test_a_target_is_told_as_reached_or_not():
-    row = {"target": ["at least", 14], "ratio": {"median": 13.9, "lowest": 12, "highest": 15}}
+    row = {"cost": False, "target": 14, "ratio": {"median": 13.9, "lowest": 12, "highest": 15}}
     assert tables._target(row) == "at least 14: not reached"
-    row["target"] = ["at most", 1.1]  # what irlib costs of it
-    row["ratio"] = {"median": 1 / 1.05, "lowest": 1 / 1.2, "highest": 1.0}
+    assert tables._ratio(row) == "13.9x [12.0, 15.0]"
+    ratio = {"median": 1 / 1.05, "lowest": 1 / 1.2, "highest": 1.0}
+    row = {"cost": True, "target": 1.1, "ratio": ratio}  # what irlib costs of the least possible
     assert tables._target(row) == "at most 1.1: reached"
     assert tables._ratio(row) == "irlib takes 1.05 of it [1.00, 1.20]"
+    assert tables._target(row | {"target": None}) == ""
 
 
 def test_the_plot_against_size_shows_both_ways_and_says_what_is_extrapolated(told):
