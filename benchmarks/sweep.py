@@ -48,9 +48,20 @@ def measure(subject: Subject, settings: Settings) -> dict:
             target=14 if subject.aimed else None,
         ),
     ]
-    return subject.told | compare(
-        contenders, runs=settings.runs, device=settings.device, clock=settings.clock
-    )
+    told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
+    config, size = vlm.model.config.get_text_config(), vlm.dtype.itemsize / 1e6
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    keys = 2 * n * inputs.length * config.num_key_value_heads * width * size
+    states = (n + 1) * user * config.hidden_size * size
+    one_pass = told["rows"][1]["whole_once"]["peak_mb"]
+    memory = {
+        "keys_and_values_of_the_prompt_mb": round(keys, 2),
+        "states_of_all_variants_mb": round(states, 2),
+        "expected_peak_mb": one_pass and round(one_pass + keys + n * states, 1),
+        "bound": "the peak of one prefill, the prompt's keys and values, and the states behind the "
+        "image of all variants at each layer",
+    }
+    return subject.told | told | {"memory": memory}
 
 
 if __name__ == "__main__":
