@@ -39,7 +39,8 @@ def measure(shape: Shape, settings: Settings, varied: str) -> dict:
     layers, timed = range(n + 1), evenly(n + 1, settings.passes)
 
     def agrees(ours, theirs):
-        return agreement("logits", ours[timed], theirs, **closeness(vlm))
+        ours, theirs = (logits.float().cpu() for logits in (ours[timed], theirs))
+        return agreement("logits", ours, theirs, **closeness(vlm))
 
     def naive():
         return alternatives.naive_sweep(vlm, inputs, timed)
