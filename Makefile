@@ -5,7 +5,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STRIP := --keep-output --keep-count --keep-id --extra-keys "metadata.widgets metadata.papermill cell.metadata.papermill"
 
-.PHONY: figures test check-figures notebooks lint unit nbval clean
+.PHONY: figures test check-figures notebooks benchmarks lint unit nbval clean
 
 figures: .venv/.stamp
 	$(BIN)/irlib reproduce
@@ -17,6 +17,11 @@ check-figures: .venv/.stamp
 
 notebooks: .venv/.stamp
 	$(BIN)/irlib notebooks
+
+# speed and memory beside named alternatives, about 20 minutes on one idle core; then the README's table
+benchmarks: .venv/.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.readme
 
 lint: .venv/.stamp
 	$(BIN)/ruff format --check .

@@ -1,0 +1,60 @@
+"""Free answers with the image hidden from every layer: irlib against one generation a layer.
+
+Token-layers are no bound here: one token at a time, a decoder waits for its weights, not for its
+arithmetic, and answers of all layers can share them.
+"""
+
+from benchmarks import alternatives, counts
+from benchmarks.measure import Contender, compare, evenly, same_answers
+from benchmarks.models import Subject, subjects
+from benchmarks.settings import Settings
+from irlib.staircase import answers_by_layer
+
+TITLE = "Truncation at every layer, free answers"
+
+
+def measured(settings: Settings) -> list[dict]:
+    """One comparison for each subject."""
+    return [measure(subject, settings) for subject in subjects(settings)]
+
+
+def measure(subject: Subject, settings: Settings) -> dict:
+    """The comparison on one model."""
+    vlm, inputs, tokens = subject.vlm, subject.vlm.encode(subject.inputs), settings.tokens
+    n, length, user = vlm.n_layers, inputs.length, int(inputs.spans.user.sum())
+    layers, timed = range(n + 1), evenly(n + 1, settings.passes)
+    spoken = len(vlm.answer(inputs, max_new_tokens=tokens).ids[0])  # a miniature stops by itself
+    decoding = counts.decoding(n, spoken, n + 1)
+
+    def agrees(ours, theirs):
+        return same_answers(
+            ours, theirs, tolerance=0.05 if vlm.dtype.itemsize == 4 else 0.5,
+            why="a near tie of two words falls either way",
+        )  # fmt: skip
+
+    contenders = [
+        Contender(
+            f"irlib, every layer at once, up to {tokens} tokens",
+            lambda: answers_by_layer(vlm, inputs, layers=layers, max_new_tokens=tokens),
+            count=counts.shared_sweep(n, length, user, layers) + decoding,
+        ),
+        Contender(
+            "one generation a layer, columns masked (FastV, the authors)",
+            lambda: alternatives.naive_answers(vlm, inputs, layers, tokens),
+            count=counts.naive_sweep(n, length, n + 1) + decoding,
+            agrees=agrees,
+            timed=lambda: alternatives.naive_answers(vlm, inputs, timed, tokens),
+            scale=(n + 1) / len(timed),
+            passes="all" if len(timed) == n + 1 else f"{len(timed)} of {n + 1} layers",
+            target=8 if subject.aimed else None,
+        ),
+    ]
+    return subject.told | compare(
+        contenders, runs=settings.runs, device=settings.device, clock=settings.clock
+    )
+
+
+if __name__ == "__main__":
+    from benchmarks.run import main
+
+    main(only="answers")

@@ -1,0 +1,89 @@
+"""Shares of attention by segment: irlib's probe against a plain forward and output_attentions."""
+
+import torch
+
+from benchmarks import alternatives
+from benchmarks.measure import Contender, agreement, closeness, compare
+from benchmarks.models import Subject, subjects
+from benchmarks.settings import Settings
+from irlib.attention import attention_flow
+from irlib.hooks import rows
+from irlib.inputs import SEGMENTS
+
+TITLE = "Attention flow, all layers"
+
+
+def measured(settings: Settings) -> list[dict]:
+    """One comparison for each subject."""
+    return [measure(subject, settings) for subject in subjects(settings)]
+
+
+def measure(subject: Subject, settings: Settings) -> dict:
+    """The comparison on one model."""
+    vlm, answer = subject.vlm, subject.answer
+    inputs = vlm.encode(subject.inputs)
+    whole = inputs.followed_by(answer)
+    once = vlm.n_layers * whole.length
+    held = {}
+
+    @torch.no_grad()
+    def forward():
+        return vlm.forward(whole, logits_to_keep=1)
+
+    def eager():
+        shares, held["bytes"] = alternatives.output_attentions(vlm, inputs, answer)
+        return shares
+
+    def agrees(ours, theirs):
+        table = ours.pivot(index="layer", columns="segment", values="share")
+        return agreement("shares", table[list(SEGMENTS)], theirs, **closeness(vlm))
+
+    contenders = [
+        Contender(
+            "irlib, attention flow",
+            lambda: attention_flow(vlm, inputs, answer),
+            count=once,
+        ),
+        Contender(
+            "one plain sdpa forward, no shares",
+            forward,
+            once,
+            target=1.05 if subject.aimed else None,
+            cost=True,
+        ),
+        Contender("eager attention with output_attentions", eager, once, agrees=agrees),
+    ]
+    told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
+    ours, most = probed(vlm, whole)
+    bytes_told = {
+        "irlib_held_mb": ours / 1e6,
+        "irlib_one_layer_at_a_time_mb": most / 1e6,
+        "output_attentions_mb": held["bytes"] / 1e6,
+        "irlib_of_output_attentions": (ours + most) / held["bytes"],
+        "target_at_most": 0.01 if subject.aimed else None,
+        "bound": "the answer's rows of one layer at a time: heads x answer tokens x length x 4 "
+        "bytes, against layers x heads x length x length x the dtype's",
+    }
+    return subject.told | told | {"memory": bytes_told}
+
+
+@torch.no_grad()
+def probed(vlm, whole) -> tuple[int, int]:
+    """Bytes of attention that the probe leaves behind in all, and of its largest layer's rows."""
+    positions = whole.spans.predicting[0].nonzero().flatten()[None]
+    sizes = []
+
+    def reduce(weights, visible):
+        sizes.append(weights.numel() * weights.element_size())
+        return None
+
+    with rows(vlm.decoder, positions, reduce=reduce):
+        vlm.forward(whole, logits_to_keep=1)
+    left = vlm.n_layers * len(SEGMENTS) * 2 * 4  # shares and uniform shares
+    return left, max(sizes)
+
+
+if __name__ == "__main__":
+    from benchmarks.run import main
+
+    main(only="attention")

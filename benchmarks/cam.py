@@ -1,0 +1,130 @@
+"""LLaVA-CAM of all layers: irlib's one forward and backward against loops and libraries."""
+
+import warnings
+
+import torch
+
+from benchmarks import alternatives, counts
+from benchmarks.measure import Contender, agreement, closeness, compare, evenly
+from benchmarks.models import Subject, subjects
+from benchmarks.settings import Settings
+from irlib.cam import llava_cam
+
+TITLE = "LLaVA-CAM, all layers"
+
+
+def measured(settings: Settings) -> list[dict]:
+    """One comparison for each subject."""
+    return [measure(subject, settings) for subject in subjects(settings)]
+
+
+def measure(subject: Subject, settings: Settings) -> dict:
+    """The comparison on one model."""
+    vlm, inputs, answer = subject.vlm, subject.inputs, subject.answer
+    n, tokens = vlm.n_layers, len(answer.ids[0])
+    length = inputs.length + tokens
+    layers, timed = range(n), evenly(n, settings.passes)
+    passes = "all" if len(timed) == n else f"{len(timed)} of {n} layers"
+
+    def agrees(ours, theirs):
+        return agreement("heat", ours.heat, inputs.grid.lay(theirs), **closeness(vlm))
+
+    def agrees_with_authors(_, theirs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # their rows do not all fall on the image
+            ours = llava_cam(vlm, inputs, answer, target="authors", relu_grad=True)
+        return agrees(ours, theirs)
+
+    loop = counts.separate_backwards(n, length, layers)
+    weight = {"scale": loop / counts.separate_backwards(n, length, timed), "passes": passes}
+    contenders = [
+        Contender(
+            "irlib, all layers from one forward and backward",
+            lambda: llava_cam(vlm, inputs, answer),
+            count=counts.one_backward(n, length),
+        ),
+        Contender(
+            "one plain forward and backward, no map",
+            lambda: alternatives.plain_backward(vlm, inputs, answer),
+            count=counts.one_backward(n, length),
+            target=1.1 if subject.aimed else None,
+            cost=True,
+        ),
+        Contender(
+            "pytorch-grad-cam's procedure, all layers as targets",
+            lambda: alternatives.library_cam(vlm, inputs, answer),
+            count=counts.one_backward(n, length, weights=True),
+            agrees=agrees,
+        ),
+        Contender(
+            "one forward and backward a layer",
+            lambda: alternatives.separate_cam(vlm, inputs, answer, layers),
+            count=loop,
+            agrees=agrees,
+            timed=lambda: alternatives.separate_cam(vlm, inputs, answer, timed),
+            target=15 if subject.aimed else None,
+            **weight,
+        ),
+        Contender(
+            "captum's LayerGradCam, layer by layer",
+            lambda: alternatives.captum_cam(vlm, inputs, answer, layers),
+            count=loop,
+            agrees=agrees,
+            timed=lambda: alternatives.captum_cam(vlm, inputs, answer, timed),
+            **weight,
+        ),
+        Contender(
+            "the authors' procedure, layer by layer",
+            lambda: alternatives.authors_cam(vlm, inputs, answer, layers),
+            count=n * counts.one_backward(n, inputs.length, weights=True),
+            agrees=agrees_with_authors,
+            timed=lambda: alternatives.authors_cam(vlm, inputs, answer, timed),
+            scale=n / len(timed),
+            passes=passes,
+            target=30 if subject.aimed else None,
+        ),
+    ]
+    told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
+    saved = {
+        "irlib": kept_for_backward(vlm, lambda: llava_cam(vlm, inputs, answer)),
+        "one plain forward and backward": kept_for_backward(
+            vlm, lambda: alternatives.plain_backward(vlm, inputs, answer)
+        ),
+        "pytorch-grad-cam's procedure": kept_for_backward(
+            vlm, lambda: alternatives.library_cam(vlm, inputs, answer)
+        ),
+    }
+    width = vlm.model.config.get_text_config().hidden_size
+    maps = 2 * n * int(inputs.spans.image.sum()) * width * 4 / 1e6
+    plain = told["rows"][1]["whole_once"]["peak_mb"]
+    bytes_told = {
+        "kept_for_backward_mb": saved,
+        "features_and_slopes_mb": round(maps, 1),
+        "expected_peak_mb": plain and round(plain + 2 * maps, 1),
+        "bound": "the peak of a plain forward and backward, and features and slopes of the image "
+        "tokens (2 x layers x image tokens x channels x 4 bytes) as they come and stacked",
+    }
+    return subject.told | told | {"memory": bytes_told}
+
+
+def kept_for_backward(vlm, run) -> float:
+    """Megabytes that autograd keeps between forward and backward, the model's own left out."""
+    own = {weight.untyped_storage().data_ptr() for weight in vlm.model.parameters()}
+    seen, alive = {}, []
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+            alive.append(storage)  # so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run()
+    return round(sum(seen.values()) / 1e6, 1)
+
+
+if __name__ == "__main__":
+    from benchmarks.run import main
+
+    main(only="cam")

@@ -1,0 +1,70 @@
+"""First-token logits with the image hidden from every layer: irlib against one prefill a layer."""
+
+import torch
+
+from benchmarks import alternatives, counts
+from benchmarks.measure import Contender, agreement, closeness, compare
+from benchmarks.models import Subject, subjects
+from benchmarks.settings import Settings
+from irlib import staircase
+
+TITLE = "Truncation at every layer, the first token's logits"
+
+
+def logits_by_layer(vlm, inputs, layers) -> torch.Tensor:
+    """Logits `[layer, row, vocabulary]` as irlib makes them."""
+    ours = getattr(staircase, "logits_by_layer", alternatives.batched_sweep)
+    return ours(vlm, inputs, layers=layers)
+
+
+def measured(settings: Settings) -> list[dict]:
+    """One comparison for each subject."""
+    return [measure(subject, settings) for subject in subjects(settings)]
+
+
+def measure(subject: Subject, settings: Settings) -> dict:
+    """The comparison on one model."""
+    vlm, inputs = subject.vlm, subject.vlm.encode(subject.inputs)
+    layers, n = range(vlm.n_layers + 1), vlm.n_layers
+    user = int(inputs.spans.user.sum())
+
+    def agrees(ours, theirs):
+        ours, theirs = (logits.float().cpu() for logits in (ours, theirs))
+        moved = float((theirs[0] - theirs[-1]).abs().max() / theirs.abs().max())
+        told = agreement("logits", ours, theirs, **closeness(vlm))
+        return told | {"hiding_moves": round(moved, 4)}  # what would be missed if nothing were hid
+
+    contenders = [
+        Contender(
+            "irlib, every layer at once",
+            lambda: logits_by_layer(vlm, inputs, layers),
+            count=counts.shared_sweep(n, inputs.length, user, layers),
+        ),
+        Contender(
+            "one prefill a layer, columns masked (FastV, the authors)",
+            lambda: alternatives.naive_sweep(vlm, inputs, layers),
+            count=counts.naive_sweep(n, inputs.length, n + 1),
+            agrees=agrees,
+            target=14 if subject.aimed else None,
+        ),
+    ]
+    told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
+    config, size = vlm.model.config.get_text_config(), vlm.dtype.itemsize / 1e6
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    keys = 2 * n * inputs.length * config.num_key_value_heads * width * size
+    states = (n + 1) * user * config.hidden_size * size
+    one_pass = told["rows"][1]["whole_once"]["peak_mb"]
+    memory = {
+        "keys_and_values_of_the_prompt_mb": round(keys, 2),
+        "states_of_all_variants_mb": round(states, 2),
+        "expected_peak_mb": one_pass and round(one_pass + keys + n * states, 1),
+        "bound": "the peak of one prefill, the prompt's keys and values, and the states behind the "
+        "image of all variants at each layer",
+    }
+    return subject.told | told | {"memory": memory}
+
+
+if __name__ == "__main__":
+    from benchmarks.run import main
+
+    main(only="sweep")

@@ -1,0 +1,120 @@
+"""The tables of a results file: as text on the screen, and as Markdown in the README."""
+
+
+def text(told: dict) -> str:
+    """A results file as plain text."""
+    lines = [f"== {told['title']} ({_place(told)}; median of {told['runs']})"]
+    for one in told["comparisons"]:
+        lines.append(f"\n{one['model']}: {_sizes(one)}")
+        for agreed in one.get("agreements", ()):
+            lines.append(
+                f"  agrees: {agreed['what']} of {agreed['with']}: {agreed['apart']:.1e} apart, "
+                f"{agreed['tolerance']:g} allowed ({agreed['why']})"
+            )
+        if one["rows"]:
+            head = ["", "CPU s", "wall s", "timed", "peak MB", "ratio", "by count", "target"]
+            lines += _aligned([head, *([row["name"], *_cells(row, told)] for row in one["rows"])])
+        for name, value in (one.get("memory") or {}).items():
+            lines.append(f"  {name}: {_plain(value)}")
+        if "tflops" in one:
+            lines.append(f"  TFLOP/s: {_plain(one['tflops'])}; part {one['part']}")
+    return "\n".join(lines)
+
+
+def markdown(files: list[dict]) -> str:
+    """The README's table: a row for each way that irlib is measured against."""
+    lines = []
+    for place in dict.fromkeys(_place(told) for told in files):
+        mine = [told for told in files if _place(told) == place]
+        lines += [
+            f"Measured on {place}; medians of {mine[0]['runs']} alternating rounds.",
+            "",
+            "| what | model | irlib | measured against | its time | ratio [range] | by count "
+            "| target | memory, irlib / other |",
+            "|---" * 9 + "|",
+        ]
+        for told in mine:
+            for one in told["comparisons"]:
+                lines += [_row(told, one, row) for row in one["rows"][1:]]
+        lines.append("")
+    return "\n".join(lines).strip()
+
+
+def _row(told, one, row) -> str:
+    ours, clock = one["rows"][0], f"{told['clock']}_s"
+    part = "" if row["timed"] == "all" else f" (from {row['timed']})"
+    cells = [
+        told["title"], one["model"], _seconds(ours[clock]), row["name"],
+        _seconds(row[clock]) + part, _ratio(row), f"{_counted(row)}",
+        _target(row), f"{_peak(ours)} / {_peak(row)}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row, told):
+    return [
+        f"{row['cpu_s']:.3g}", f"{row['wall_s']:.3g}", row["timed"], _peak(row, unit=""),
+        _ratio(row), _counted(row), _target(row),
+    ]  # fmt: skip
+
+
+def _ratio(row) -> str:
+    """Their time over ours; where the question is what irlib costs of it, ours over theirs."""
+    ratio = [row["ratio"][key] for key in ("median", "lowest", "highest")]
+    if row["cost"]:
+        ratio = [1 / ratio[0], 1 / ratio[2], 1 / ratio[1]]
+        return f"irlib takes {ratio[0]:.2f} of it [{ratio[1]:.2f}, {ratio[2]:.2f}]"
+    return f"{ratio[0]:.1f}x [{ratio[1]:.1f}, {ratio[2]:.1f}]"
+
+
+def _counted(row) -> str:
+    return f"{1 / row['counted']:.2f}" if row["cost"] else f"{row['counted']:.1f}x"
+
+
+def _target(row) -> str:
+    wanted, ratio = row["target"], row["ratio"]["median"]
+    if wanted is None:
+        return ""
+    reached = 1 / ratio <= wanted if row["cost"] else ratio >= wanted
+    kind = "at most" if row["cost"] else "at least"
+    return f"{kind} {wanted:g}: {'reached' if reached else 'not reached'}"
+
+
+def _seconds(value) -> str:
+    return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+
+
+def _peak(row, *, unit=" MB") -> str:
+    peak = row["whole_once"]["peak_mb"]
+    return "unknown" if peak is None else f"{peak:.0f}{unit}"
+
+
+def _place(told) -> str:
+    machine = told["machine"]
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    gpu = f"{machine['gpu']}; " if "gpu" in machine else ""
+    clock = "CPU seconds" if told["clock"] == "cpu" else "wall seconds"
+    cpu = f"{machine['cpu']}, {threads} of {machine['cores']} cores"
+    return f"{gpu}{cpu}, {machine['memory_gib']:.0f} GiB, {clock}"
+
+
+def _sizes(one) -> str:
+    words = ", ".join(f"{count} {name}" for name, count in one["tokens"].items())
+    return f"{one['layers']} layers, hidden {one['hidden']}, {one['dtype']}; {words} tokens"
+
+
+def _plain(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _aligned(rows) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
