@@ -1,14 +1,20 @@
 """`load` a model by name; what differs between families is in families.py."""
 
+import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+import httpx2
 import torch
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
 
 from irlib import store
 from irlib.families import FAMILIES, SITES, VICUNA, Family
+from irlib.placement import placement
 from irlib.processors import read_processor
 from irlib.vlm import VLM
 
@@ -19,15 +25,20 @@ def load(
     name: str,
     *,
     device: str | torch.device | None = None,
+    device_map: str | Mapping | None = None,
     dtype: str | torch.dtype | None = None,
+    quantization: str | None = None,
     revision: str | None = None,
 ) -> VLM:
     """The model of that name: a bundled miniature, else a local folder, else a hub id.
 
-    `device` defaults to a GPU if there is one, `dtype` to the checkpoint's own. Only safetensors
-    are read and no remote code is run. Raises `ValueError` for a name that is none of the three and
-    for a model that is no vision-language model of a known family, `OSError` where it cannot be
-    read.
+    `device` defaults to a GPU if there is one, `dtype` to the checkpoint's own. `device_map="auto"`
+    spreads a model over all GPUs, and what they cannot hold over CPU and disk; "balanced",
+    "sequential" and a dict `{module: device}` are transformers' too. `quantization` is "4bit" (nf4)
+    or "8bit", packed by bitsandbytes as the weights are read. Only safetensors are read and no
+    remote code is run. Raises `ValueError` for a name that is none of the three, for a model that
+    is no vision-language model of a known family and for a device or dtype that is not there,
+    `OSError` where it cannot be read, `ImportError` for quantization without bitsandbytes.
 
     >>> load("mini-llava").n_layers >= 12
     True
@@ -37,43 +48,43 @@ def load(
             f"asked for the model {name!r}; give the name of a bundled model, a folder or a hub id"
         )
     bundled = {path.parent.name: path.parent for path in _minis().glob("*/config.json")}
-    path = bundled.get(name, Path(name))
-    if not path.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ValueError(
-            f"asked for the model {name!r}, found no bundled model, no local folder and no hub id "
-            f"of that name; use one of {sorted(bundled)}, a folder, or owner/name"
-        )
-    source = str(path) if path.is_dir() else name
+    path, local = bundled.get(name, Path(name)), False
     try:
-        family = _family(name, *PreTrainedConfig.get_config_dict(source, revision=revision))
+        local = path.is_dir()
+        source = str(path) if local else name
+        _check_name(name, local, revision, bundled)
+        if not local:
+            _check_hub(name, revision)
+        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+        family = _family(name, config)
         _check_weights(name, path)
-        processor, model = _read(family, source, revision, dtype)
+        where = placement(device, device_map, dtype, quantization, config)
+        processor, model = _read(family, source, revision, where)
     except OSError as error:
-        missing = "check what is in the folder" if path.is_dir() else "check the name, the network"
+        missing = "check what is in the folder" if local else "check the name, the network"
         raise OSError(
-            f"asked for the model {name!r}, found that {source!r} cannot be read ({error}); "
+            f"asked for the model {name!r}, found that {str(path)!r} cannot be read ({error}); "
             f"{missing}, or use a bundled model: {sorted(bundled)}"
         ) from error
     kept = ("bos_token_id", "eos_token_id", "pad_token_id")  # greedy: no sampling defaults
     ends = {key: getattr(model.generation_config, key) for key in kept}
     ends = {key: getattr(processor.tokenizer, key) if v is None else v for key, v in ends.items()}
     model.generation_config = GenerationConfig(do_sample=False, **ends)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device).eval().requires_grad_(False)
-    return VLM(path.resolve().name if path.is_dir() else name, model, processor, family)
+    model = model.eval().requires_grad_(False)
+    return VLM(path.resolve().name if local else name, model, processor, family)
 
 
-def _read(family, source, revision, dtype):
+def _read(family, source, revision, where):
     """Processor and model of a folder or hub id, every weight of the model among its files."""
     try:
         processor = read_processor(family.processor, source, revision=revision)
         model, told = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
-            dtype=dtype or "auto",
             attn_implementation="sdpa",
             use_safetensors=True,
             output_loading_info=True,
+            **where,
         )
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(
@@ -89,14 +100,52 @@ def _read(family, source, revision, dtype):
     return processor, model
 
 
+def _check_name(name, local, revision, bundled):
+    """Refuse a name that is neither here nor a hub id, and a folder's revision."""
+    if local and revision is not None:
+        raise ValueError(
+            f"asked for the revision {revision!r} of {name!r}, found a local folder, which holds "
+            "one; leave revision out, or give the hub id"
+        )
+    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        near = difflib.get_close_matches(name, bundled, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"asked for the model {name!r}, found no bundled model, no local folder and no hub id "
+            f"of that name{hint}; use one of {sorted(bundled)}, a folder, or owner/name"
+        )
+
+
+def _check_hub(name, revision):
+    """Raise `OSError` where the hub does not answer and nothing of the model is here.
+
+    One question of five seconds; transformers would repeat its own for half a minute.
+    """
+    here = try_to_load_from_cache(name, "config.json", revision=revision)
+    if constants.HF_HUB_OFFLINE or isinstance(here, str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=5)
+    except httpx2.TransportError as error:
+        raise OSError(f"the hub does not answer: {error}") from error
+    except HfHubHTTPError:
+        return  # it does, and transformers tells what it says
+
+
 def _minis():
     return store.root() / "data" / "minis"
 
 
-def _family(name, config, _) -> Family:
+def _family(name, config) -> Family:
     """The family of a raw config.json, before any default of transformers fills its gaps."""
     if not config:
         raise FileNotFoundError("it has no config.json")
+    if "auto_map" in config:
+        raise ValueError(
+            f"asked for the model {name!r}, found that its config.json names code of its own "
+            "(auto_map), which is never run; use the checkpoint converted for transformers, often "
+            "named ...-hf"
+        )
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(

@@ -10,7 +10,8 @@ import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
     "compare hooks protocols provenance reader scores store tasks verdict plots",
-    "families grids inputs layouts maps models pixels processors prompts shards shikra vlm",
+    "families grids inputs layouts maps models pixels placement processors prompts shards"
+    " shikra vlm",
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
@@ -21,7 +22,7 @@ DOORS = {
     "papermill": {"reproduce"},
     "ipywidgets": {"widgets"},
     "matplotlib": {"plots", "store", "maps", "widgets"},
-    "transformers": {"families", "hooks", "layouts", "models", "processors", "shikra"},
+    "transformers": {"families", "hooks", "layouts", "models", "placement", "processors", "shikra"},
     "safetensors": {"models", "shards"},
     "datasets": {"reader"},
 }
