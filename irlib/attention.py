@@ -59,10 +59,10 @@ def attention_flow(
     positions, weights = _gather(asked)
 
     def shares(probability):  # [row, position, key] -> [row, query, segment]
-        by_segment = probability.float() @ keys
+        by_segment = probability.float() @ keys.to(probability.device)
         if renormalise:
             by_segment = by_segment / by_segment.sum(-1, keepdim=True)
-        return weights @ by_segment
+        return weights.to(by_segment.device) @ by_segment
 
     def share_and_uniform(probability, visible):
         even = (visible / visible.sum(-1, keepdim=True))[:, 0]
