@@ -112,9 +112,10 @@ def _features_and_slopes(vlm, whole, site, at, total):
     features, zeros = {}, {}
 
     def add_zero(layer, output):
-        features[layer] = output.detach()[where].float()
-        zeros[layer] = torch.zeros_like(output[where], requires_grad=True)
-        return output.index_put(where, zeros[layer], accumulate=True)
+        here = tuple(axis.to(output.device) for axis in where)  # where this layer is
+        features[layer] = output.detach()[here].float()
+        zeros[layer] = torch.zeros_like(output[here], requires_grad=True)
+        return output.index_put(here, zeros[layer], accumulate=True)
 
     first = min(int(positions.min()) for positions in at)
     with torch.enable_grad(), edit(vlm.site(site), add_zero, once=True), _bridge(vlm) as crossed:
@@ -122,14 +123,29 @@ def _features_and_slopes(vlm, whole, site, at, total):
         z = sum(total(row, logits[row, positions - first]) for row, positions in enumerate(at))
         slopes = torch.autograd.grad(z, list(zeros.values()))
     sizes = whole.spans.image.sum(1).tolist()
-    stacked = [torch.stack([*values]).float() for values in (features.values(), slopes)]
+    _check_slopes(vlm, slopes)
+    both = ([value.to(vlm.device) for value in values] for values in (features.values(), slopes))
+    stacked = [torch.stack(values).float() for values in both]
     by_row = list(zip(*(values.split(sizes, dim=1) for values in stacked), strict=True))
     if not crossed:
         return by_row, whole.grids
-    weights = torch.stack(list(crossed.values())).mean(0).cpu().numpy()  # [row, token, key]
+    weights = torch.stack([found.cpu() for found in crossed.values()])  # [layer, row, token, key]
+    weights = weights.mean(0).numpy()
     pairs = zip(whole.grids, weights, strict=True)
     # the keys are the patches, and before them one of the whole picture, which has no place
     return by_row, [grid.through(mine[:, -grid.shape[0] * grid.shape[1] :]) for grid, mine in pairs]
+
+
+def _check_slopes(vlm, slopes):
+    """Refuse gradients that overflow, or vanish, in few bits; in float32 a zero is a result."""
+    few = vlm.quantization or (str(vlm.dtype) if vlm.dtype.itemsize < 4 else None)
+    finite = all(slope.isfinite().all() for slope in slopes)
+    if not finite or (few and not any(slope.any() for slope in slopes)):
+        found = "zero in every layer" if finite else "not finite"
+        raise ValueError(
+            f"asked for LLaVA-CAM, found gradients that are {found}, in a model in "
+            f"{few or vlm.dtype}; load it with dtype=float32 and without quantization"
+        )
 
 
 def _bridge(vlm):
