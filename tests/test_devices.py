@@ -15,9 +15,11 @@ from irlib.attention import attention_flow, attention_map
 from irlib.cam import llava_cam
 from irlib.models import load
 from irlib.staircase import answers_by_layer
+from irlib.tasks import load_task
 from irlib.truncation import rank, truncate
 
 NAMES = ["llava", "qwen2_vl", "internvl", "instructblip"]
+MINIS = ["mini-llava", "mini-qwen2vl", "mini-internvl", "mini-instructblip"]
 packed = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None,
     reason='bitsandbytes, which packs weights, is not installed: pip install "irlib[quantised]"',
@@ -45,7 +47,7 @@ def placed(vlm, *, begin, end, tower):
             places[name] = end
         elif any(f"{one}.".startswith(f"{name}." if name else "") for one in later):
             for key, _ in module.named_parameters(recurse=False):
-                places[f"{name}.{key}".strip(".")] = tower
+                places[f"{name}.{key}".strip(".")] = begin
             for key, child in module.named_children():
                 walk(child, f"{name}.{key}".strip("."))
         else:
@@ -156,67 +158,75 @@ def test_a_model_spread_over_all_there_is_lies_on_the_cpu_here(tiny_folder, samp
 
 
 @pytest.fixture(scope="module")
-def few_bits(family_folder):
-    """A family's tiny model by its name and quantization; each is loaded once."""
-    return functools.cache(
-        lambda name, bits: load(str(family_folder(name)), device="cpu", quantization=bits)
-    )
+def mini():
+    """A bundled model by its name and quantization; each is loaded once.
+
+    bitsandbytes packs blocks of 64 channels on some CPUs: the random models are too narrow.
+    """
+    return functools.cache(lambda name, bits: load(name, device="cpu", quantization=bits))
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return load_task("pope", n=4)
 
 
 @packed
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])
-@pytest.mark.parametrize("name", NAMES)
-def test_packed_weights_change_the_logits_by_what_rounding_them_does(
-    family, few_bits, samples, name, bits
-):
-    plain, vlm = family(name), few_bits(name, bits)
+@pytest.mark.parametrize("name", MINIS)
+def test_packed_weights_change_the_logits_by_what_rounding_them_does(mini, asked, name, bits):
+    plain, vlm = mini(name, None), mini(name, bits)
     kind = {"4bit": torch.uint8, "8bit": torch.int8}[bits]
     assert vlm.decoder.layers[0].self_attn.q_proj.weight.dtype == kind
     assert (vlm.quantization, vlm.dtype) == (bits, torch.float32)
     assert (plain.quantization, plain.dtype) == (None, torch.float32)
-    inputs = vlm.prepare(samples)
-    found, exact = vlm.forward(inputs), plain.forward(inputs)
-    real = inputs.text["attention_mask"].bool()
-    # nf4 keeps one of 16 levels: about 10 % of a weight; int8 one of 255: under 1 %
-    off = (found - exact)[real].norm() / exact[real].norm()
+    inputs = vlm.prepare(asked)
+    found, exact = vlm.forward(inputs)[:, -1], plain.forward(inputs)[:, -1]
+    # nf4 keeps one of 16 levels, about 10 % of a weight; int8 one of 255, under 1 %
+    off = (found - exact).norm() / exact.norm()
     assert 0 < off < {"4bit": 0.5, "8bit": 0.1}[bits]
 
 
 @packed
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])
-@pytest.mark.parametrize("name", NAMES)
-def test_instruments_work_on_packed_weights(few_bits, sample, name, bits):
-    vlm = few_bits(name, bits)
-    inputs = vlm.prepare(sample)
-    answer = vlm.answer(inputs)
-    logits = vlm.forward(inputs)
+@pytest.mark.parametrize("name", MINIS)
+def test_instruments_work_on_packed_weights(mini, asked, name, bits):
+    plain, vlm = mini(name, None), mini(name, bits)
+    inputs = vlm.prepare(asked[:1])
+    answer, logits = plain.answer(inputs), vlm.forward(inputs)
     with truncate(vlm, inputs, layer=vlm.n_layers):
         assert torch.equal(vlm.forward(inputs), logits)
     with truncate(vlm, inputs, layer=0):
         assert not torch.equal(vlm.forward(inputs)[:, -1], logits[:, -1])
     shares = attention_flow(vlm, inputs, answer).groupby("layer").share.sum()
     np.testing.assert_allclose(shares, 1, atol=1e-5)  # float32 sums
-    heat = llava_cam(vlm, inputs, answer).heat
-    assert np.isfinite(heat).all()
-    assert heat[0].max() > 0
-    assert (heat[-1] == 0).all()  # behind the last attention nothing reaches the text
-
-
-@packed
-def test_maps_of_8_bits_lie_near_those_of_full_precision(family, few_bits, sample):
-    plain, vlm = family("llava"), few_bits("llava", "8bit")
-    inputs = vlm.prepare(sample)
-    answer = plain.answer(inputs)
     heats = [llava_cam(each, inputs, answer).heat[:-1].ravel() for each in (plain, vlm)]
-    assert np.corrcoef(heats)[0, 1] > 0.9
+    assert np.isfinite(heats).all()
+    assert np.corrcoef(heats)[0, 1] > {"4bit": 0.5, "8bit": 0.9}[bits]
 
 
 @packed
-def test_packed_weights_compute_in_the_dtype_asked_for(family_folder, sample):
-    vlm = load(str(family_folder("llava")), device="cpu", quantization="4bit", dtype="bfloat16")
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+def test_slopes_of_packed_weights_are_those_of_the_weights_unpacked(mini, asked, bits):
+    vlm = mini("mini-llava", bits)
+    inputs = vlm.prepare(asked[:1])
+    _ = vlm.forward(inputs)  # on some CPUs the first run packs the weights anew
+    linear = vlm.decoder.layers[0].mlp.up_proj
+    states = torch.randn(3, linear.in_features, generator=torch.Generator().manual_seed(0))
+    states.requires_grad_(True)
+    slope = torch.autograd.grad(linear(states).sum(), states)[0]
+    unpacked = linear(torch.eye(linear.in_features)).T  # its columns, one by one
+    # activations of 8 bits are rounded too, and some CPUs compute in bfloat16
+    off = (slope - unpacked.sum(0)).norm() / slope.norm()
+    assert off < 0.05
+
+
+@packed
+def test_packed_weights_compute_in_the_dtype_asked_for(asked):
+    vlm = load("mini-llava", device="cpu", quantization="4bit", dtype="bfloat16")
     assert vlm.dtype == torch.bfloat16
     assert vlm.decoder.layers[0].mlp.up_proj.compute_dtype == torch.bfloat16
-    assert vlm.forward(vlm.prepare(sample)).dtype == torch.bfloat16
+    assert vlm.forward(vlm.prepare(asked[:1])).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
