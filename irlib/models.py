@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrain
 
 from irlib import store
 from irlib.families import FAMILIES, SITES, VICUNA, Family
-from irlib.placement import placement
+from irlib.placement import keep_gradients, placement
 from irlib.processors import read_processor
 from irlib.vlm import VLM
 
@@ -70,7 +70,7 @@ def load(
     ends = {key: getattr(model.generation_config, key) for key in kept}
     ends = {key: getattr(processor.tokenizer, key) if v is None else v for key, v in ends.items()}
     model.generation_config = GenerationConfig(do_sample=False, **ends)
-    model = model.eval().requires_grad_(False)
+    model = keep_gradients(model.eval().requires_grad_(False))
     return VLM(path.resolve().name if local else name, model, processor, family)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 import torch
+from torch import nn
 from transformers import BitsAndBytesConfig
 
 DTYPES = {str(kind).removeprefix("torch."): kind for kind in
@@ -40,6 +41,18 @@ def placement(device, device_map, dtype, quantization, config: Mapping) -> dict:
     kind = _dtype(dtype)
     packing = _packing(quantization, device_map, kind, config) if quantization is not None else {}
     return {"device_map": device_map, "dtype": kind, **packing}
+
+
+def keep_gradients(model: nn.Module) -> nn.Module:
+    """The model, its 4-bit layers kept in the form that gradients pass through.
+
+    On CPUs with AVX512-BF16 bitsandbytes turns them into another at the first run, whose product
+    silently ends the graph: LLaVA-CAM would see the way around each layer and not the one through.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def _there(device) -> torch.device:

@@ -159,10 +159,7 @@ def test_a_model_spread_over_all_there_is_lies_on_the_cpu_here(tiny_folder, samp
 
 @pytest.fixture(scope="module")
 def mini():
-    """A bundled model by its name and quantization; each is loaded once.
-
-    bitsandbytes packs blocks of 64 channels on some CPUs: the random models are too narrow.
-    """
+    """A bundled model by its name and quantization; each is loaded once."""
     return functools.cache(lambda name, bits: load(name, device="cpu", quantization=bits))
 
 
@@ -210,7 +207,7 @@ def test_instruments_work_on_packed_weights(mini, asked, name, bits):
 def test_slopes_of_packed_weights_are_those_of_the_weights_unpacked(mini, asked, bits):
     vlm = mini("mini-llava", bits)
     inputs = vlm.prepare(asked[:1])
-    _ = vlm.forward(inputs)  # on some CPUs the first run packs the weights anew
+    _ = vlm.forward(inputs)  # on some CPUs the first run would pack the weights anew
     linear = vlm.decoder.layers[0].mlp.up_proj
     states = torch.randn(3, linear.in_features, generator=torch.Generator().manual_seed(0))
     states.requires_grad_(True)
