@@ -53,9 +53,11 @@ def load(
         local = path.is_dir()
         source = str(path) if local else name
         _check_name(name, local, revision, bundled)
-        if not local:
+        if local:
+            _check_readable(path)
+        else:
             _check_hub(name, revision)
-        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+        config = _config(source, revision)
         family = _family(name, config)
         _check_weights(name, path)
         where = placement(device, device_map, dtype, quantization, config)
@@ -63,7 +65,8 @@ def load(
     except OSError as error:
         missing = "check what is in the folder" if local else "check the name, the network"
         raise OSError(
-            f"asked for the model {name!r}, found that {str(path)!r} cannot be read ({error}); "
+            f"asked for the model {name!r}, found that {str(path)!r} cannot be read "
+            f"({' '.join(str(error).split())}); "
             f"{missing}, or use a bundled model: {sorted(bundled)}"
         ) from error
     kept = ("bos_token_id", "eos_token_id", "pad_token_id")  # greedy: no sampling defaults
@@ -86,10 +89,12 @@ def _read(family, source, revision, where):
             output_loading_info=True,
             **where,
         )
-    except (RuntimeError, ValueError, SafetensorError) as error:
+    except (ImportError, RuntimeError, ValueError, SafetensorError) as error:
+        map_too = "" if "" in where["device_map"] else ", and look over the device_map"
         raise ValueError(
             f"asked for the model {source!r}, found a folder of {family.title} whose files do not "
-            f"fit together ({error}); take config, weights and processor from one checkpoint"
+            f"fit together ({' '.join(str(error).split())}); take config, weights and processor from one checkpoint"
+            f"{map_too}"
         ) from error
     if missing := sorted(told["missing_keys"]):
         raise ValueError(
@@ -114,6 +119,24 @@ def _check_name(name, local, revision, bundled):
             f"asked for the model {name!r}, found no bundled model, no local folder and no hub id "
             f"of that name{hint}; use one of {sorted(bundled)}, a folder, or owner/name"
         )
+
+
+def _check_readable(path):
+    """Raise `OSError` for a folder, or a file in it, that may not be read."""
+    for file in path.iterdir():
+        if file.is_file():
+            file.open("rb").close()
+
+
+def _config(source, revision) -> dict:
+    """The raw config.json; raises `OSError` where it holds no JSON object."""
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+    except TypeError:  # of transformers, which takes it for one
+        config = None
+    if not isinstance(config, dict):
+        raise OSError("its config.json holds no JSON object")
+    return config
 
 
 def _check_hub(name, revision):
@@ -157,7 +180,13 @@ def _family(name, config) -> Family:
             f"asked for the model {name!r}, found no image token in its config.json; "
             "add image_token_id, the id that stands for one image feature in the prompt"
         )
-    family, decoder = FAMILIES[kind], config.get("text_config", {}).get("model_type")
+    text = config.get("text_config", {})
+    if not isinstance(text, dict):
+        raise ValueError(
+            f"asked for the model {name!r}, found text_config {text!r} in its config.json; take a "
+            "config that describes the language model"
+        )
+    family, decoder = FAMILIES[kind], text.get("model_type")
     if family.decoders and decoder not in family.decoders:
         raise ValueError(
             f"asked for the model {name!r}, found {family.title} with the language model "

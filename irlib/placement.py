@@ -28,7 +28,7 @@ def placement(device, device_map, dtype, quantization, config: Mapping) -> dict:
             "for one model; give device for one, device_map for several"
         )
     if device_map is None:
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
         device_map = {"": str(_there(device))}
     elif isinstance(device_map, Mapping):
         for place in {place for place in device_map.values() if place != "disk"}:
@@ -66,7 +66,7 @@ def _there(device) -> torch.device:
         why = why if found is None else "it holds no numbers"
         raise ValueError(
             f"asked for the device {device!r}, found that it cannot be used here ({why}); use "
-            f'"cpu"{" or " + chr(34) + "cuda" + chr(34) if torch.cuda.is_available() else ""}'
+            + ('"cpu" or "cuda"' if torch.cuda.is_available() else '"cpu"')
         )
     return found
 
