@@ -93,8 +93,8 @@ def _read(family, source, revision, where):
         map_too = "" if "" in where["device_map"] else ", and look over the device_map"
         raise ValueError(
             f"asked for the model {source!r}, found a folder of {family.title} whose files do not "
-            f"fit together ({' '.join(str(error).split())}); take config, weights and processor from one "
-            f"checkpoint{map_too}"
+            f"fit together ({' '.join(str(error).split())}); take config, weights and processor "
+            f"from one checkpoint{map_too}"
         ) from error
     if missing := sorted(told["missing_keys"]):
         raise ValueError(

@@ -152,7 +152,6 @@ def _mask(index, states, kwargs, hidden) -> Tensor:
     hide = wide[:, None, None, columns] & ~wide[:, None, queries, None]
     if mask is None:
         mask = (columns <= queries[:, None])[None, None]
-    hide = hide.to(mask.device)  # a model on several devices brings it to each layer's own
     if mask.dtype == torch.bool:
         return mask & ~hide
     return mask.masked_fill(hide, torch.finfo(mask.dtype).min)

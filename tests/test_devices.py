@@ -99,7 +99,7 @@ def on_pretended(folder, samples, **where):
         vlm = load(str(folder), device="cpu")
         parts, skipped = placed(vlm, **where), vlm.model._skip_keys_device_placement
         dispatch_model(
-            vlm.model, parts, main_device=where["begin"], skip_keys=skipped, force_hooks=True
+            vlm.model, parts, main_device=where["end"], skip_keys=skipped, force_hooks=True
         )
         assert {str(weight.device) for weight in vlm.model.parameters()} == set(where.values())
         assert str(vlm.device) == where["begin"]
