@@ -21,7 +21,7 @@ import transformers
 
 from irlib import attention_flow, costs, llava_cam, load, load_task
 from irlib.anatomy import shape_of
-from irlib.models import skeleton
+from irlib.skeleton import skeleton
 from irlib.staircase import answers_by_layer
 from irlib.vlm import VLM
 

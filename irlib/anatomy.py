@@ -34,10 +34,10 @@ class Views:
 def shape_of(model: nn.Module, images: dict, size: tuple[int, int], *, words: int) -> tuple:
     """The `costs.Shape` of a model, and the tokens of a picture of `size` (width, height) in it.
 
-    `model` and `images` are those of `models.skeleton`; `words` is how many tokens of the question
+    `model` and `images` are those of `skeleton`; `words` is how many tokens of the question
     a Q-Former reads. Raises `ValueError` for a family whose pictures are not counted here.
 
-    >>> from irlib.models import skeleton
+    >>> from irlib.skeleton import skeleton
     >>> model, _, images = skeleton("mini-llava")
     >>> shape, tokens = shape_of(model, images, (288, 288), words=0)
     >>> shape.n_layers, tokens

@@ -7,9 +7,9 @@ from functools import cache
 from irlib import costs, jobs
 from irlib.anatomy import shape_of
 from irlib.draws import CLOSING, SYSTEM, TOKEN, Task, rows_of
-from irlib.models import skeleton
 from irlib.reproduce import declared
 from irlib.runs import runs
+from irlib.skeleton import skeleton
 
 BATCH = 8  # samples that a sweep takes at once
 

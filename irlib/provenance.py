@@ -111,7 +111,9 @@ def identity(value: object) -> object:
         return rows([value])
     if hasattr(value, "model") and hasattr(value, "processor"):
         dtype, device = str(value.model.dtype), str(value.model.device)
-        return {"model": model(value), "dtype": dtype, "device": device}
+        packed = getattr(value, "quantization", None)
+        extra = {"quantization": packed} if packed else {}
+        return {"model": model(value), "dtype": dtype, "device": device, **extra}
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Iterable):

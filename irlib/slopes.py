@@ -28,7 +28,8 @@ def features_and_slopes(
     [token, vocabulary])` at the positions `at[row]`. All from one forward and one backward: the
     gradient is that of a zero added at the image positions, so that nothing below the first of the
     `layers` is kept for it, and of the weights nothing at all. With `again`, layers keep only their
-    inputs and are computed anew in the backward; what comes out is the same.
+    inputs and are computed anew in the backward; what comes out is the same. Raises `ValueError`
+    for slopes that are not finite and, in few bits, for slopes that are zero everywhere.
     """
     where = inputs.spans.image.nonzero(as_tuple=True)
     features, zeros = {}, {}
@@ -55,8 +56,21 @@ def features_and_slopes(
         )
         slopes = dict(zip(zeros, torch.autograd.grad(z, list(zeros.values())), strict=True))
         zeros.clear()
+    _check(vlm, list(slopes.values()))
     sizes = inputs.spans.image.sum(1).tolist()
     return {
         key: list(map(reduce, features.pop(key).split(sizes), slopes.pop(key).split(sizes)))
         for key in modules
     }
+
+
+def _check(vlm, slopes):
+    """Refuse slopes that overflow, or vanish, in few bits; in float32 a zero is a result."""
+    few = vlm.quantization or (str(vlm.dtype) if vlm.dtype.itemsize < 4 else None)
+    finite = all(slope.isfinite().all() for slope in slopes)
+    if not finite or (few and not any(slope.any() for slope in slopes)):
+        found = "zero in every layer" if finite else "not finite"
+        raise ValueError(
+            f"asked for LLaVA-CAM, found gradients that are {found}, in a model in "
+            f"{few or vlm.dtype}; load it with dtype=float32 and without quantization"
+        )

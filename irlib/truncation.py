@@ -80,7 +80,7 @@ def rank(vlm, inputs: Inputs, *, rank_row: str = "last") -> Tensor:
     last = from_rows.amax(1, keepdim=True) % inputs.length  # no picture: any row will do
     with rows(vlm.decoder, last, reduce=lambda weights, _: weights.mean(1)[:, 0]) as seen:
         vlm.forward(inputs, logits_to_keep=1)
-    return torch.stack([seen[layer] for layer in sorted(seen)])
+    return torch.stack([seen[layer].to(vlm.device) for layer in sorted(seen)])
 
 
 def _layer_by_row(vlm, inputs, layer) -> Tensor:
@@ -144,8 +144,8 @@ def _mask(index, states, kwargs, hidden) -> Tensor:
             f"asked to hide the image of {list(hidden.shape)} inputs, found a run on "
             f"{list(states.shape[:2])} of them; inside truncate use the inputs it was given"
         )
-    columns = torch.arange(keys, device=states.device) + shift
-    queries = torch.arange(seen, seen + length, device=states.device)
+    columns = torch.arange(keys, device=hidden.device) + shift
+    queries = torch.arange(seen, seen + length, device=hidden.device)
     wide = hidden.new_zeros(len(hidden), max(keys + shift, seen + length, hidden.shape[1]))
     wide[:, : hidden.shape[1]] = hidden
     # hidden positions keep their own view: a query that sees nothing would have no softmax

@@ -32,13 +32,27 @@ class VLM:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
+        """Where the token ids belong: the device of the embeddings, wherever the layers are.
+
+        Weights that wait on the CPU or the disk have no device; their hook knows where they run.
+        """
+        table = self.model.get_input_embeddings()
+        place = getattr(getattr(table, "_hf_hook", None), "execution_device", None)
+        return table.weight.device if place is None else torch.device(place)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of its weights."""
+        """The dtype it computes in: that of its weights, where they are not packed."""
         return self.decoder.dtype
+
+    @property
+    def quantization(self) -> str | None:
+        """How its weights are packed: "4bit", "8bit" or another method's name; None if not."""
+        packed = getattr(self.model.config, "quantization_config", None)
+        if packed is None:
+            return None
+        sizes = [size for size in ("4bit", "8bit") if getattr(packed, f"load_in_{size}", False)]
+        return sizes[0] if sizes else str(packed.quant_method)
 
     @property
     def image_token_id(self) -> int:
@@ -102,11 +116,12 @@ class VLM:
     def forward(self, inputs: Inputs, **kwargs) -> Tensor:
         """Logits `[row, position, token]` of one forward; `logits_to_keep=k` gives the last k.
 
-        Raises `ValueError` where pixels or logits are not finite numbers.
+        They are on the device of the inputs, wherever the last layer is. Raises `ValueError` where
+        pixels or logits are not finite numbers.
         """
         _check_pixels(inputs)
         model, batch = self.family.call(self.model, inputs.batch)
-        logits = model(**batch, use_cache=False, **kwargs).logits
+        logits = model(**batch, use_cache=False, **kwargs).logits.to(self.device)
         _check_finite("logits", logits)
         return logits
 

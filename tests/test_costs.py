@@ -10,7 +10,7 @@ from transformers import DynamicCache
 
 from irlib import attention_flow, costs, llava_cam, load, load_task
 from irlib.anatomy import shape_of
-from irlib.models import skeleton
+from irlib.skeleton import skeleton
 
 MINIS = [f"mini-{n}" for n in "llava llava-next instructblip internvl qwen2vl shikra".split()]
 # norms, activations and a class token more or less, for models of which these are a large part

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.full_size import NAME, draw_weights, restore_buffers
 from irlib import load, store
-from irlib.models import skeleton
+from irlib.skeleton import skeleton
 
 
 # one layer's widths are the whole model's: bfloat16 on a processor takes seconds for each pass

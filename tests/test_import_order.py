@@ -11,8 +11,8 @@ import irlib
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
     "compare costs hooks plots probe protocols provenance reader saving scores shapes store"
     " tasks verdict",
-    "anatomy families grids inputs layouts maps models pixels processors prompts shards"
-    " shikra slopes targets vlm",
+    "anatomy families grids inputs layouts maps models pixels placement processors prompts"
+    " shards shikra skeleton slopes targets vlm",
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
@@ -23,7 +23,17 @@ DOORS = {
     "papermill": {"reproduce"},
     "ipywidgets": {"widgets"},
     "matplotlib": {"maps", "plots", "store", "widgets"},
-    "transformers": {"anatomy", "families", "layouts", "models", "probe", "processors", "shikra"},
+    "transformers": {
+        "anatomy",
+        "families",
+        "layouts",
+        "models",
+        "placement",
+        "probe",
+        "processors",
+        "shikra",
+        "skeleton",
+    },
     "safetensors": {"models", "shards"},
     "datasets": {"reader"},
 }
