@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from jinja2 import TemplateError
 
-from irlib.grids import open_picture
 from irlib.inputs import Inputs, Spans
+from irlib.pictures import open_picture
 from irlib.tasks import Sample
 
 TOKENS_A_WORD = 2.5  # a question above it is spelled out, far outside a miniature's words
@@ -32,7 +32,7 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
         samples = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     if not samples:
         raise ValueError("asked to prepare a list of samples, found it empty; give at least one")
-    pictures = tuple(open_picture(item.image) for item in samples)
+    pictures = tuple(open_picture(item.image, whose=_name(item)) for item in samples)
     texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
     read = [_read(vlm, *both) for both in zip(texts, pictures, strict=True)]
     text = _pad(vlm, [ids for ids, _ in read])
@@ -47,6 +47,10 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
         samples=samples,
         appended={types.name: types.answer} if types else {},
     )
+
+
+def _name(sample):
+    return f"task {sample.task!r}, row {sample.key!r}"
 
 
 def _own_sample(image, question):
