@@ -6,6 +6,7 @@ system prompt, the image and the user's words follows from where the image token
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from jinja2 import TemplateError
@@ -69,10 +70,9 @@ def _own_sample(image, question):
 def _prompt(vlm, sample):
     """The chat template around system prompt, picture and question, as text.
 
-    Without a template in the model's folder it is the family's own format.
+    Raises `ValueError` for special tokens in the question and for a placeholder too many or few.
     """
-    processor, family, placeholder = vlm.processor, vlm.family, vlm.placeholder
-    tokenizer = processor.tokenizer
+    family, placeholder, tokenizer = vlm.family, vlm.placeholder, vlm.processor.tokenizer
     if found := [t for t in {placeholder, *tokenizer.all_special_tokens} if t in sample.prompt]:
         raise ValueError(
             f"asked the question {sample.prompt!r}, found the special token {sorted(found)} in it; "
@@ -86,16 +86,7 @@ def _prompt(vlm, sample):
             f"it is spelled out, far outside the words that {vlm.name} was trained on",
             stacklevel=4,
         )
-    if processor.chat_template or tokenizer.chat_template:
-        text = _rendered(vlm, sample)
-    elif family.prompt:
-        form = family.bare if sample.image is None else family.prompt
-        text = form.format(image=placeholder, bos=tokenizer.bos_token, prompt=sample.prompt)
-    else:
-        raise ValueError(
-            f"asked for a prompt, found no chat template in the folder of {vlm.name}; "
-            "add chat_template.jinja to it"
-        )
+    text = _around(vlm, sample)
     expected = 0 if sample.image is None else family.placeholders
     if text.count(placeholder) != expected:
         raise ValueError(
@@ -104,6 +95,32 @@ def _prompt(vlm, sample):
             f"the chat template of {vlm.name} gives; repair chat_template.jinja in its folder"
         )
     return text
+
+
+def conversation(processor, family, *, name: str = "the model") -> str:
+    """The text of a turn with a picture, `{prompt}` where a task's prompt stands.
+
+    Raises `ValueError` for a chat template that cannot be filled in, or none.
+    """
+    token = processor.image_token
+    vlm = SimpleNamespace(
+        processor=processor, family=family, name=name, placeholder=getattr(token, "content", token)
+    )
+    return _around(vlm, SimpleNamespace(image=True, prompt="{prompt}"))
+
+
+def _around(vlm, sample):
+    """The family's conversation around a prompt: the chat template, or the family's own format."""
+    tokenizer, family = vlm.processor.tokenizer, vlm.family
+    if vlm.processor.chat_template or tokenizer.chat_template:
+        return _rendered(vlm, sample)
+    if family.prompt:
+        form = family.bare if sample.image is None else family.prompt
+        return form.format(image=vlm.placeholder, bos=tokenizer.bos_token, prompt=sample.prompt)
+    raise ValueError(
+        f"asked for a prompt, found no chat template in the folder of {vlm.name}; "
+        "add chat_template.jinja to it"
+    )
 
 
 def _rendered(vlm, sample):

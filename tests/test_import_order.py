@@ -9,8 +9,8 @@ import pytest
 import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
-    "compare hooks hub originals pictures protocols provenance reader scores store tasks verdict"
-    " wording plots",
+    "compare hooks hub originals pictures protocols provenance reader scores splits store tasks"
+    " verdict wording plots",
     "families grids inputs layouts maps models pixels processors prompts shards shikra vlm",
     "attention cam cliff truncation",
     "staircase",
@@ -24,7 +24,7 @@ DOORS = {
     "matplotlib": {"plots", "store", "maps", "widgets"},
     "transformers": {"families", "hooks", "layouts", "models", "processors", "shikra"},
     "safetensors": {"models", "shards"},
-    "datasets": {"reader"},
+    "datasets": {"splits"},
     "pooch": {"scores"},
 }
 TORCHLESS = ORDER[0].replace("hooks ", "").split()

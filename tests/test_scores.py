@@ -11,6 +11,7 @@ import pytest
 
 from irlib.protocols import TASKS
 from irlib.scores import MAIN, chair, metrics, pooled, pope, scienceqa, score, textvqa
+from irlib.wording import prompt
 
 WORDS = (
     ("person", "man", "woman", "child"),
@@ -270,7 +271,7 @@ def test_known_textvqa_answers_come_out_to_the_digit(known):
 def test_known_textvqa_prompts_come_out_word_for_word(known):
     for row in json.loads((known / "textvqa/val_rows_01_15.json").read_text())["rows"]:
         tokens = row["llava13b_prompt"].splitlines()[1].removeprefix("Reference OCR token: ")
-        ours = TASKS["textvqa"].prompt({**row, "ocr_tokens": tokens.split(", ")}, ocr=True)
+        ours = prompt("textvqa", {**row, "ocr_tokens": tokens.split(", ")}, ocr=True)
         assert ours == row["llava13b_prompt"]
 
 
@@ -308,7 +309,7 @@ def test_known_scienceqa_answers_and_prompts_come_out(known):
         theirs = (
             row["conversations"][0]["value"].removeprefix("<image>\n").removesuffix("\n<image>")
         )
-        ours = TASKS["scienceqa"].prompt(problems[row["id"]]).rsplit("\n", 1)[0]
+        ours = prompt("scienceqa", problems[row["id"]]).rsplit("\n", 1)[0]
         same += ours == theirs
     assert same >= len(problems) - 2  # the hints of two carry text that LLaVA's file has not
 

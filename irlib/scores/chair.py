@@ -66,8 +66,8 @@ def fetch_words(folder: str | Path, *, url: str = COCO) -> Path:
     except (OSError, ValueError) as error:
         raise ConnectionError(
             f"CHAIR needs COCO's word table; it is not at {Path(folder) / 'synonyms.txt'} and did "
-            f"not come from {url} ({type(error).__name__}: {str(error)[:80]}...); put that file there (sha256 "
-            f"{COCO_SHA256[:12]}...), or a synonyms.txt of your own beside the rows."
+            f"not come from {url} ({type(error).__name__}: {str(error)[:80]}); put that file there "
+            f"(sha256 {COCO_SHA256[:12]}...), or a synonyms.txt of your own beside the rows."
         ) from error
     return Path(kept)
 
