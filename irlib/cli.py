@@ -6,16 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import product
-from pathlib import Path
+from collections.abc import Sequence
 
-import nbformat
 import pandas as pd
 
-from irlib import copies, jobs, reproduce, store, wording
+from irlib import copies, jobs, listing, reproduce, store
 from irlib.compare import differences
-from irlib.protocols import TASKS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
     )
     told = command("list", _list, "Tell figures, models with scores, and tasks with prompts.")
-    told.add_argument("section", nargs="?", choices=_SECTIONS, help="one of the three; none: all")
+    told.add_argument(
+        "section", nargs="?", choices=listing.SECTIONS, help="one of the three; none: all"
+    )
     command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     command("gallery", _gallery, "Put the verdicts of figures/mini into the README's gallery.")
@@ -105,77 +103,10 @@ def _report(outcomes: Sequence[reproduce.Outcome]) -> int:
 
 
 def _list(options) -> int:
-    for section, told in _SECTIONS.items():
+    for section, told in listing.SECTIONS.items():
         if options.section in (None, section):
             _say("\n".join([section, *(f"  {line}" for line in told()), ""]))
     return 0
-
-
-def _figures() -> Iterator[str]:
-    for stem in jobs.stems():
-        cells = nbformat.read(store.root() / "notebooks" / f"{stem}.ipynb", as_version=4).cells
-        title = next((c.source for c in cells if c.cell_type == "markdown"), "").strip()
-        yield f"{stem:26} {title.splitlines()[0].lstrip('# ') if title else ''}"
-
-
-def _models() -> Iterator[str]:
-    for folder in _minis():
-        yield folder.name
-        yield from (f"  {line}" for line in _scores(folder))
-
-
-def _tasks() -> Iterator[str]:
-    row = {"question": "{question}", "hint": "{hint}", "choices": ["{choice}", "..."]}
-    row |= {"ocr_tokens": ["{token}", "..."]}
-    for name, task in TASKS.items():
-        yield f"{name}: {_rows(name)}; on the hub {task.hub}"
-        for style, ocr in product(wording.STYLES[name], (False, True)):
-            text = wording.prompt(name, row, style=style, ocr=ocr)
-            if not ocr or text != wording.prompt(name, row, style=style):
-                yield f"  style={style!r}" + ", ocr=True" * ocr
-                yield from (f"    | {line}" for line in text.splitlines())
-    yield "around each, by family ({prompt} is one of the above):"
-    yield from (f"  {line}" for line in _conversations())
-
-
-def _conversations() -> Iterator[str]:
-    from irlib.families import FAMILIES  # torch and transformers: the rest of the list does without
-    from irlib.processors import read_processor
-    from irlib.prompts import conversation
-
-    kinds = {folder: json.loads((folder / "config.json").read_text()) for folder in _minis()}
-    for kind, family in FAMILIES.items():
-        folders = [folder for folder, told in kinds.items() if told["model_type"] == kind]
-        for folder in folders:
-            said = conversation(read_processor(family.processor, str(folder)), family)
-            yield f"{family.title} ({folder.name}): {said!r}"
-        if not folders:
-            yield f"{family.title}: {family.prompt or 'as its folder has it, in chat_template.jinja'}"
-
-
-_SECTIONS = {"figures": _figures, "models": _models, "tasks": _tasks}
-
-
-def _minis() -> list[Path]:
-    return [path.parent for path in sorted((store.root() / "data/minis").glob("*/config.json"))]
-
-
-def _scores(folder: Path) -> list[str]:
-    """Return the measured scores of a bundled model, a line a group and metric."""
-    path = folder / "scores.json"
-    if not path.is_file():
-        return ["no scores.json: never measured"]
-    told = json.loads(path.read_text(encoding="utf-8"))["scores"]
-    return pd.DataFrame(told).to_string(index=False, float_format="%.3f").splitlines()
-
-
-def _rows(name: str) -> str:
-    """Return how many rows are bundled, as told by the parquet files of the first config."""
-    from pyarrow import parquet
-
-    files = (store.root() / "data/tasks" / name).rglob("*.parquet")
-    counts = {path.stem: parquet.read_metadata(path).num_rows for path in sorted(files)}
-    return ", ".join(f"{rows} rows in {stem}" for stem, rows in counts.items()) or "not bundled"
 
 
 def _explore(_) -> int:

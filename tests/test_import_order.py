@@ -15,7 +15,7 @@ ORDER = (  # a room may import from earlier lines, and from its own where no ins
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
-    "across cli copies jobs reproduce widgets",
+    "across cli copies jobs listing reproduce widgets",
 )
 PLACE = {room: i for i, line in enumerate(ORDER) for room in line.split()}
 DOORS = {
