@@ -65,15 +65,15 @@ def read(
     ConnectionError where the hub cannot be reached, ValueError for a config, split or column that
     is not there, and for no rows.
     """
-    what, wanted = f"task {task!r}", (split,) if split else known
+    what, asked = f"task {task!r}", (split,) if split else known
     if str(source) == "hub" or str(source).startswith("hub:"):
         place = str(source).removeprefix("hub").removeprefix(":") or hub_id
 
-        def files(commit: str) -> list[str]:
-            _, _, found = splits.resolve(what, place, configs, wanted, revision=commit)
-            return [path.rpartition(f"@{commit}/")[2] for path in found]
+        def wanted(card: Path) -> list[str] | None:
+            named = splits.patterns(what, card, configs, asked)
+            return named and named[1]
 
-        folder = hub.fetch(what, place, files, revision=revision)
+        folder = hub.fetch(what, place, wanted, revision=revision)
     else:
         folder = _there(what, source)
         place = str(folder)
@@ -85,7 +85,7 @@ def read(
         names, has_image = columns, [cell is not None for cell in cells]
         cell = cells.__getitem__
     else:
-        table = splits.rows(what, folder, configs, wanted)
+        table = splits.rows(what, folder, configs, asked)
         names, has_image = table.column_names, []
         if "image" in names:
             has_image = _pictured(table.data.column("image"))

@@ -7,56 +7,58 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import yaml
 
 from irlib import store
 
+_READERS = MappingProxyType(  # by the ending of a file, as `datasets` names them
+    {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".arrow": "arrow"}
+)
 
-def resolve(
-    what: str,
-    place: str,
-    configs: Sequence[str],
-    splits: Sequence[str],
-    *,
-    revision: str | None = None,
-) -> tuple[object, str, list[str]]:
-    """Return the builder, the split and its files: the first config and split that the set has.
 
-    `place` is a folder or an id of the hub. Raises ValueError where there is none of them, or where
-    the set does not read.
+def patterns(
+    what: str, folder: Path, configs: Sequence[str], splits: Sequence[str]
+) -> tuple[str, list[str]] | None:
+    """Return the first config's first split that the card names, and the patterns of its files.
+
+    None where there is no card, or it does not say. Raises ValueError where it names others.
     """
-    import datasets  # a second to import: only readers of rows pay it
-
-    with _in_words(what, place):
-        found = datasets.get_dataset_config_names(place, revision=revision)
-    config = _first(configs, found, f"{what} from {place}", "config")
-    with _in_words(what, place):
-        builder = datasets.load_dataset_builder(place, config, revision=revision)
-        files = builder.config.data_files or {}
-    split = _first(splits, list(files), f"{what} from {place}, config {config}", "split")
-    if not files[split]:
-        raise ValueError(
-            f"{what} was asked for from {place}, split {split!r}; its files are not there; fetch "
-            "them, or name another split=."
-        )
-    return builder, split, list(files[split])
+    with _in_words(what, folder):
+        told = _card(folder)
+    if not told:
+        return None
+    config = _first(configs, list(told), f"{what} from {folder}", "config")
+    there = told[config]
+    split = _first(splits, list(there), f"{what} from {folder}, config {config}", "split")
+    return split, there[split]
 
 
 def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str]):
     """Return the rows of one split of a folder as a `Dataset`, pictures left as they are stored.
 
-    No other split is prepared. Raises ValueError where it cannot be read.
+    No other split is prepared. Raises ValueError where it cannot be read, and where it is empty.
     """
-    import datasets
+    import datasets  # a second to import: only readers of rows pay it
 
-    builder, split, files = resolve(what, str(folder), configs, splits)
+    named = patterns(what, folder, configs, splits)
+    if named:
+        split, globs = named
+        files = sorted({str(path) for glob in globs for path in folder.glob(glob)})
+    else:
+        split, files = _guessed(what, folder, configs, splits)
+    if not files or Path(files[0]).suffix not in _READERS:
+        found = f"files like {Path(files[0]).name}" if files else f"none of {', '.join(globs)}"
+        raise ValueError(
+            f"{what} was asked for from {folder}, split {split!r}; its files do not read as a "
+            f"dataset: found {found}; put them there as {', '.join(_READERS)}."
+        )
     with _in_words(what, folder):
         builder = datasets.load_dataset_builder(
-            builder.name,
+            _READERS[Path(files[0]).suffix],
             data_files={split: files},
-            features=builder.info.features,
             cache_dir=str(store.results() / "datasets" / _stamp(folder)),
         )
         builder.download_and_prepare()
@@ -68,6 +70,40 @@ def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str])
     return dataset
 
 
+def _card(folder: Path) -> dict[str, dict[str, list[str]]]:
+    """Return config, split and the patterns of its files, as the head of README.md lists them."""
+    path = folder / "README.md"
+    told = path.read_text(encoding="utf-8").split("---\n") if path.is_file() else []
+    head = yaml.safe_load(told[1]) if len(told) > 2 and not told[0].strip() else {}
+    listed = {}
+    for config in (head or {}).get("configs") or ():
+        files = config.get("data_files")
+        if not files:
+            return {}
+        if isinstance(files, str) or isinstance(files[0], str):
+            files = [{"split": "train", "path": files}]
+        listed[config["config_name"]] = {
+            str(one["split"]): [one["path"]] if isinstance(one["path"], str) else one["path"]
+            for one in files
+        }
+    return listed
+
+
+def _guessed(
+    what: str, folder: Path, configs: Sequence[str], splits: Sequence[str]
+) -> tuple[str, list[str]]:
+    """Return the split and its files as `datasets` takes them from the names of the files."""
+    import datasets
+
+    with _in_words(what, folder):
+        found = datasets.get_dataset_config_names(str(folder))
+    config = _first(configs, found, f"{what} from {folder}", "config")
+    with _in_words(what, folder):
+        listed = datasets.load_dataset_builder(str(folder), config).config.data_files or {}
+    split = _first(splits, list(listed), f"{what} from {folder}, config {config}", "split")
+    return split, sorted(map(str, listed[split]))
+
+
 @contextmanager
 def _in_words(what: str, place: str | Path) -> Iterator[None]:
     """Inside the block `datasets` shows no progress, and fails with a sentence."""
@@ -77,13 +113,12 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
     datasets.disable_progress_bars()
     try:
         yield
-    except ConnectionError:
-        raise
     except (
         datasets.exceptions.DatasetsError,
         datasets.inspect.SplitsNotFoundError,
         yaml.YAMLError,
         pa.ArrowException,
+        AttributeError,  # of a card that is no mapping
         OSError,
         ValueError,
         TypeError,
