@@ -67,7 +67,7 @@ def find(name: str, folders: Sequence[Path], *, whose: str) -> Path:
             return place / name
     raise FileNotFoundError(
         f"{whose}: asked for the picture {name!r}, found it in none of "
-        f"{', '.join(map(str, folders))}; put it there, or name its folder with pictures="
+        f"{', '.join(map(str, folders))}; put it there, or name its folder with images="
     )
 
 

@@ -19,7 +19,8 @@ class Task:
 
     A column written "a|b" goes by either name. `new_tokens` are those of the official protocol and
     those that the bundle's answers need. `kind` is the kind of a row, `also` another that it
-    answers to. `key`, `kind` and `reference` raise ValueError for a row that cannot be.
+    answers to; `pictured` tells that every row needs a picture. `key`, `kind` and `reference` raise
+    ValueError for a row that cannot be.
     """
 
     hub: str
@@ -29,6 +30,7 @@ class Task:
     kind: Callable[[dict], str]
     reference: Callable[..., dict]
     also: Callable[[dict], str] = lambda _: ""
+    pictured: bool = True
     configs: tuple[str, ...] = ("default",)
     splits: tuple[str, ...] = ("test",)
 
@@ -76,6 +78,8 @@ def _textvqa_reference(row: dict, **_) -> dict:
 
 def _scienceqa_reference(row: dict, **_) -> dict:
     choices, answer = texts(row, "choices"), row["answer"]
+    if row["hint"]:
+        text(row, "hint")
     number = isinstance(answer, int) and not isinstance(answer, bool)
     if not number or not 2 <= len(choices) <= 5 or not 0 <= answer < len(choices):
         raise ValueError(
@@ -125,7 +129,7 @@ TASKS = MappingProxyType(
             columns=("question_id", "question", "answers", "image"),
             new_tokens=(128, 12),
             key=lambda row, _: _name(row["question_id"]),
-            kind=lambda row: (row.get("image_classes") or ["text"])[0],
+            kind=lambda row: (row.get("image_classes") or ["text"])[0] or "text",
             reference=_textvqa_reference,
         ),
         "scienceqa": Task(
@@ -136,6 +140,7 @@ TASKS = MappingProxyType(
             # the hub's rows have no name of their own: it is their place in the split
             key=lambda row, place: _name(row["pid"]) if row.get("pid") else f"{place:05d}",
             kind=_scienceqa_kind,
+            pictured=False,
             also=lambda row: "image" if row["has_image"] else "",
             reference=_scienceqa_reference,
         ),

@@ -98,6 +98,8 @@ def load_task(
         i, row, kinds = rows[key]
         whose = f"task {name!r}, row {key!r} of {table.place}"
         try:
+            if task.pictured and not row["has_image"]:
+                raise ValueError("it has no picture; only questions of ScienceQA may do without.")
             question = wording.DESCRIBE if name == "chair" else text(row, "question")
             reference = task.reference(row, words=words)
             boxes = tuple(Box(**box) for box in row.get("boxes") or ())
@@ -125,7 +127,8 @@ def _keyed(name: str, table: reader.Rows) -> dict[str, tuple[int, dict, tuple[st
     for i, row in enumerate(table.plain):
         row = {**row, "has_image": table.has_image[i]}
         try:
-            key, kinds = task.key(row, i), (task.kind(row), task.also(row))
+            kinds = tuple(filter(None, (task.kind(row), task.also(row))))
+            key = task.key(row, i)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"task {name!r}, row number {i} of {table.place}, cannot be named: {error}"
@@ -143,13 +146,18 @@ def _chosen(name: str, place: str, rows: dict, *, kind, keys, n, seed: int) -> l
     """Return the keys of a kind, of those named, n of them by seed, sorted."""
     found = sorted(key for key, (_, _, kinds) in rows.items() if kind is None or kind in kinds)
     if not found:
-        there = sorted({name for _, _, kinds in rows.values() for name in kinds if name})
+        there = sorted({name for _, _, kinds in rows.values() for name in kinds})
         raise ValueError(
             f"load_task was asked for rows of {name!r} of kind {kind!r}; {place} has "
             f"{', '.join(there)}; take one of them."
         )
     if keys is not None:
         wanted = set(map(str, _listed(keys)))
+        if not wanted:
+            raise ValueError(
+                f"load_task was asked for rows of {name!r} by name, and for none; name at least "
+                f"one: names are like {found[0]!r}."
+            )
         if unknown := sorted(wanted - set(found)):
             raise ValueError(
                 f"load_task was asked for {len(wanted)} rows of {name!r} by name; {place} has no "
@@ -171,7 +179,7 @@ def _listed(keys: Sequence | str | Path) -> Iterable:
         return keys
     told = Path(keys).expanduser().read_text(encoding="utf-8").strip()
     listed = json.loads(told) if told[:1] in ("[", "{") else told.splitlines()
-    if not isinstance(listed, list) or not listed:
+    if not isinstance(listed, list):
         raise ValueError(
             f"load_task was asked for the rows named in {keys}; found {type(listed).__name__}; "
             "give a JSON list, or a name a line."
