@@ -4,7 +4,6 @@ TextVQA's training pictures are tens of gigabytes that no score needs. What was 
 found again without a network.
 """
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ def fetch(
     ValueError for a set, revision or permission that there is not.
     """
     import httpx2  # half a second with the next: only rows of the hub pay it
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import constants, errors, snapshot_download
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", place):
         raise ValueError(
@@ -48,7 +47,7 @@ def fetch(
             "correct the id, or log in with `hf auth login` where it is gated."
         ) from error
     except (httpx2.HTTPError, errors.EntryNotFoundError, ConnectionError) as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise ConnectionError(
             f"{what} was asked for from the hub, {place}; it cannot be reached{offline} and these "
             f'rows were not fetched before ({type(error).__name__}); go online, or give source="'
