@@ -82,7 +82,8 @@ def read(
     if originals.published(task, folder):
         plain = originals.rows(task, folder, split=split)
         cells = [row.pop("image", None) for row in plain]
-        names, has_image = columns, [cell is not None for cell in cells]
+        names = [*(plain[0] if plain else columns), "image"]
+        has_image = [cell is not None for cell in cells]
         cell = cells.__getitem__
     else:
         table = splits.rows(what, folder, configs, asked)
