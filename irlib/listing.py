@@ -44,9 +44,9 @@ def tasks() -> Iterator[str]:
 
 
 def _conversations() -> Iterator[str]:
+    from irlib.conversations import conversation
     from irlib.families import FAMILIES  # torch and transformers: the rest of the list does without
     from irlib.processors import read_processor
-    from irlib.prompts import conversation
 
     kinds = {folder: json.loads((folder / "config.json").read_text()) for folder in _minis()}
     for kind, family in FAMILIES.items():

@@ -96,7 +96,8 @@ def _scienceqa_kind(row: dict) -> str:
 
 
 def _chair_key(row: dict, _) -> str:
-    return _name(row["question_id"] if "question_id" in row else row["image_id"])
+    name = _name(row["question_id"] if "question_id" in row else row["image_id"])
+    return str(int(name)) if name.isdecimal() else name  # COCO's ids are written with zeros, or not
 
 
 def _chair_reference(row: dict, *, words: chair.Words, **_) -> dict:

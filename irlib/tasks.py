@@ -59,15 +59,16 @@ def load_task(
     """Return the task's samples in the order of their keys: all of them, or n picked by seed.
 
     `source` is "bundled", "hub" (the id in TASKS), "hub:OWNER/NAME", either at `revision`, a folder
-    laid out like the hub's, or one with the files that the task's authors publish (originals.py);
-    `images` is the folder of pictures where the rows only name them. `kind` keeps one kind of row:
-    POPE's category, TextVQA's "word" or "number", ScienceQA's topic, "text", or "image" for all
-    that have one (the IMG accuracy's rows; on the hub also config="ScienceQA-IMG"). `keys` keeps
-    rows by name: a list, or a file with a JSON list or a name a line. `style` is how the prompt is
-    written (wording.py); `ocr=True` puts TextVQA's OCR tokens into it, as LLaVA's published scores
-    have them. The bundle's answers are short and cut sooner. Raises ValueError for an unknown task,
-    config, kind, key or style, wrong columns or rows, and an empty task, FileNotFoundError for a
-    folder or picture that is not there, ConnectionError where the hub cannot be reached.
+    laid out like the hub's, one with the files that the task's authors publish (originals.py), or
+    one with such a folder for every task, named as the task; `images` is the folder of pictures
+    where the rows only name them. `kind` keeps one kind of row: POPE's category, TextVQA's "word"
+    or "number", ScienceQA's topic, "text", or "image" for all that have one (the IMG accuracy's
+    rows; on the hub also config="ScienceQA-IMG"). `keys` keeps rows by name: a list, or a file with
+    a JSON list or a name a line. `style` is how the prompt is written (wording.py); `ocr=True` puts
+    TextVQA's OCR tokens into it, as LLaVA's published scores have them. The bundle's answers are
+    short and cut sooner. Raises ValueError for an unknown task, config, kind, key or style, wrong
+    columns or rows, and an empty task, FileNotFoundError for a folder or picture that is not there,
+    ConnectionError where the hub cannot be reached.
 
     >>> sample = load_task("pope", n=1)[0]
     >>> sample.reference["label"] in ("yes", "no"), sample.prompt.splitlines()[-1]
@@ -80,7 +81,7 @@ def load_task(
     task = TASKS[name]
     table = reader.read(
         name,
-        source=store.root() / "data/tasks" / name if source == "bundled" else source,
+        source=_place(name, source),
         hub_id=task.hub,
         configs=(config,) if config else task.configs,
         known=task.splits,
@@ -92,7 +93,12 @@ def load_task(
     rows = _keyed(name, table)
     chosen = _chosen(name, table.place, rows, kind=kind, keys=keys, n=n, seed=seed)
     words = table.words() if name == "chair" else None
-    length = max_new_tokens or task.new_tokens[source == "bundled"]
+    length = task.new_tokens[source == "bundled"] if max_new_tokens is None else max_new_tokens
+    if length < 1:
+        raise ValueError(
+            f"load_task was asked for answers of {length} tokens; there is nothing to score then; "
+            "set max_new_tokens to 1 or more."
+        )
     samples = []
     for key in chosen:
         i, row, kinds = rows[key]
@@ -119,6 +125,12 @@ def load_task(
             )
         )
     return samples
+
+
+def _place(name: str, source: str | Path) -> str | Path:
+    """Return the task's own folder where the source is one of several tasks, else the source."""
+    folder = store.root() / "data/tasks" if source == "bundled" else Path(source).expanduser()
+    return folder / name if (folder / name).is_dir() else source
 
 
 def _keyed(name: str, table: reader.Rows) -> dict[str, tuple[int, dict, tuple[str, ...]]]:
@@ -165,9 +177,9 @@ def _chosen(name: str, place: str, rows: dict, *, kind, keys, n, seed: int) -> l
                 f"{found[0]!r}."
             )
         found = sorted(wanted)
-    if n is not None and not 1 <= n <= len(found):
+    if n is not None and not (isinstance(n, int) and 1 <= n <= len(found)):
         raise ValueError(
-            f"load_task was asked for {n} rows of {name!r}; {place} has {len(found)} such rows; "
+            f"load_task was asked for {n!r} rows of {name!r}; {place} has {len(found)} such rows; "
             f"ask for 1 to {len(found)}."
         )
     return found if n is None else sorted(Random(seed).sample(found, n))

@@ -154,7 +154,11 @@ def test_scienceqas_rows_with_a_picture_are_a_kind_of_their_own(tmp_path):
 
 
 def test_objects_may_be_a_list_in_json_and_images_named_by_number(tmp_path):
-    row = {"image_id": 139, "objects": '["dog", "puppy"]', "image": Image.new("RGB", (4, 4))}
+    row = {
+        "image_id": "000000000139",
+        "objects": '["dog", "puppy"]',
+        "image": Image.new("RGB", (4, 4)),
+    }
     (sample,) = load_task("chair", source=lay(tmp_path / "chair", "chair", [row]))
     assert sample.key == "139"
     assert sample.reference["objects"] == ("dog",)

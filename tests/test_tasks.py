@@ -82,6 +82,13 @@ def test_a_kind_keeps_its_rows_alone(folder):
     assert len(samples) == 3
 
 
+def test_one_folder_may_hold_a_folder_of_every_task(folder, tmp_path):
+    for task in TASKS:
+        folder(task)
+    for task in TASKS:
+        assert load_task(task, source=tmp_path) == load_task(task, source=tmp_path / task)
+
+
 def test_reading_a_folder_prints_no_progress(folder, capfd):
     load_task("pope", source=folder("pope"))
     assert capfd.readouterr() == ("", "")

@@ -3,8 +3,8 @@
 import pytest
 
 from irlib import load_task
+from irlib.conversations import conversation
 from irlib.families import FAMILIES
-from irlib.prompts import conversation
 from irlib.wording import STYLES, prompt
 
 ROW = {
