@@ -11,7 +11,8 @@ import irlib
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
     "compare hooks hub originals pictures protocols provenance reader scores splits store tasks"
     " verdict wording plots",
-    "conversations families grids inputs layouts maps models pixels processors prompts shards shikra vlm",
+    "conversations families grids inputs layouts maps models pixels processors prompts shards"
+    " shikra vlm",
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
