@@ -5,7 +5,6 @@ The only door to `datasets`, whose failures are put in words.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
@@ -59,7 +58,7 @@ def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str])
         builder = datasets.load_dataset_builder(
             _READERS[Path(files[0]).suffix],
             data_files={split: files},
-            cache_dir=str(store.results() / "datasets" / _stamp(folder)),
+            cache_dir=str(store.results() / "datasets"),  # kept by the files' names and times
         )
         builder.download_and_prepare()
     if not builder.info.splits[split].num_examples:
@@ -132,17 +131,6 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
     finally:
         if not quiet:
             datasets.enable_progress_bars()
-
-
-def _stamp(folder: Path) -> str:
-    """Return a name for the files of a folder as they are now.
-
-    `datasets` keeps what it has read by the folder's name alone, and would go on giving the rows of
-    a folder that was since drawn anew.
-    """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _first(wanted: Sequence[str], found: Sequence[str], what: str, noun: str) -> str:

@@ -178,6 +178,13 @@ def test_only_scienceqa_may_do_without_a_picture(tmp_path, nothing):
         load_task("pope", source=place)
 
 
+@pytest.mark.parametrize("name", [None, "p.jpg"])
+def test_bytes_are_a_picture_with_a_name_and_without(tmp_path, name):
+    row = pope_rows(1)[0] | {"image": {"bytes": turned(), "path": name}}
+    (sample,) = load_task("pope", source=lay(tmp_path / "pope", "pope", [row]))
+    assert sample.image.size == (24, 40)
+
+
 def test_one_pixel_goes_through_the_model(tiny_llava):
     answer = tiny_llava.answer(
         tiny_llava.prepare(image=Image.new("RGB", (1, 1)), question="What is it?"),
