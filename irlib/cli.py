@@ -7,14 +7,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import nbformat
 import pandas as pd
 
-from irlib import copies, jobs, reproduce, store
+from irlib import copies, jobs, listing, reproduce, store
 from irlib.compare import differences
-from irlib.protocols import TASKS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,12 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     figures = command("reproduce", _reproduce, "Regenerate figures from their notebooks.")
     running(figures)
     choosing(figures)
-    told = command("plan", _plan, "Tell what a run would cost, before anything is downloaded.")
-    naming(told)
-    choosing(told)
+    plan = command("plan", _plan, "Tell what a run would cost, before anything is downloaded.")
+    naming(plan)
+    choosing(plan)
     for name, speed, help in (("tflops", 400, "TFLOP/s reached"), ("bandwidth", 3350, "GB/s")):
-        told.add_argument(f"--{name}", type=_speed, default=speed, metavar="N", help=help)
-    command("list", _list, "Tell figures, models with their scores, and tasks with their prompts.")
+        plan.add_argument(f"--{name}", type=_speed, default=speed, metavar="N", help=help)
+    told = command("list", _list, "Tell figures, models with scores, and tasks with prompts.")
+    told.add_argument(
+        "section", nargs="?", choices=listing.SECTIONS, help="one of the three; none: all"
+    )
     command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     command("gallery", _gallery, "Put the verdicts of figures/mini into the README's gallery.")
@@ -124,42 +124,11 @@ def _report(outcomes: Sequence[reproduce.Outcome]) -> int:
     return _count(len(outcomes) - len(failed), len(failed))
 
 
-def _list(_) -> int:
-    _say("figures")
-    for stem in jobs.stems():
-        cells = nbformat.read(store.root() / "notebooks" / f"{stem}.ipynb", as_version=4).cells
-        title = next((c.source for c in cells if c.cell_type == "markdown"), "").strip()
-        _say(f"  {stem:26} {title.splitlines()[0].lstrip('# ') if title else ''}")
-    _say("\nmodels")
-    for folder in sorted((store.root() / "data/minis").glob("*/config.json")):
-        _say(f"  {folder.parent.name}")
-        for line in _scores(folder.parent):
-            _say(f"    {line}")
-    _say("\ntasks")
-    for name, task in TASKS.items():
-        _say(f"  {name}: {_rows(name)}; on the hub {task.hub}")
-        row = {"question": "{question}", "hint": "{hint}", "choices": ["{choice}", "..."]}
-        for line in task.prompt(row, ocr=False, words=None).splitlines():
-            _say(f"    | {line}")
+def _list(options) -> int:
+    for section, told in listing.SECTIONS.items():
+        if options.section in (None, section):
+            _say("\n".join([section, *(f"  {line}" for line in told()), ""]))
     return 0
-
-
-def _scores(folder: Path) -> list[str]:
-    """Return the measured scores of a bundled model, a line a group and metric."""
-    path = folder / "scores.json"
-    if not path.is_file():
-        return ["no scores.json: never measured"]
-    told = json.loads(path.read_text(encoding="utf-8"))["scores"]
-    return pd.DataFrame(told).to_string(index=False, float_format="%.3f").splitlines()
-
-
-def _rows(name: str) -> str:
-    """Return how many rows are bundled, as told by the parquet files of the first config."""
-    from pyarrow import parquet
-
-    files = (store.root() / "data/tasks" / name).rglob("*.parquet")
-    counts = {path.stem: parquet.read_metadata(path).num_rows for path in sorted(files)}
-    return ", ".join(f"{rows} rows in {stem}" for stem, rows in counts.items()) or "not bundled"
 
 
 def _explore(_) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 VIEWS = ("mean", "finest")  # which views of a picture make a map
 
@@ -170,29 +170,6 @@ def crop_grid(
     x, y = x - (width - size[0]) // 2, y - (height - size[1]) // 2
     index = first + np.arange(rows * cols).reshape(shape)
     return grid_of(size, [(index, cells_of(x, y))], first + rows * cols)
-
-
-def open_picture(image) -> Image.Image | None:
-    """The picture (PIL, path or None) in RGB and upright; raises where it is missing or broken."""
-    if image is None:
-        return None
-    if isinstance(image, (list, tuple)):
-        raise ValueError(
-            f"asked for one prompt, found {len(image)} pictures; "
-            "give one picture a question, and a list of samples for a batch"
-        )
-    try:
-        picture = image if isinstance(image, Image.Image) else Image.open(image)
-        return ImageOps.exif_transpose(picture).convert("RGB")
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"asked for the picture {str(image)!r}, found no such file; check the path"
-        ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"asked for the picture {str(image)!r}, found something that does not open as one "
-            f"({error}); give a PIL picture or the path of a whole PNG or JPEG file"
-        ) from error
 
 
 def _overlap(cells, box):

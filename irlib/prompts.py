@@ -8,10 +8,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from jinja2 import TemplateError
 
-from irlib.grids import open_picture
+from irlib.conversations import around
 from irlib.inputs import Inputs, Spans
+from irlib.pictures import open_picture
 from irlib.tasks import Sample
 
 TOKENS_A_WORD = 2.5  # a question above it is spelled out, far outside a miniature's words
@@ -32,7 +32,7 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
         samples = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     if not samples:
         raise ValueError("asked to prepare a list of samples, found it empty; give at least one")
-    pictures = tuple(open_picture(item.image) for item in samples)
+    pictures = tuple(open_picture(item.image, whose=_name(item)) for item in samples)
     texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
     read = [_read(vlm, *both) for both in zip(texts, pictures, strict=True)]
     text = _pad(vlm, [ids for ids, _ in read])
@@ -47,6 +47,10 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
         samples=samples,
         appended={types.name: types.answer} if types else {},
     )
+
+
+def _name(sample):
+    return f"task {sample.task!r}, row {sample.key!r}"
 
 
 def _own_sample(image, question):
@@ -65,10 +69,9 @@ def _own_sample(image, question):
 def _prompt(vlm, sample):
     """The chat template around system prompt, picture and question, as text.
 
-    Without a template in the model's folder it is the family's own format.
+    Raises `ValueError` for special tokens in the question and for a placeholder too many or few.
     """
-    processor, family, placeholder = vlm.processor, vlm.family, vlm.placeholder
-    tokenizer = processor.tokenizer
+    family, placeholder, tokenizer = vlm.family, vlm.placeholder, vlm.processor.tokenizer
     if found := [t for t in {placeholder, *tokenizer.all_special_tokens} if t in sample.prompt]:
         raise ValueError(
             f"asked the question {sample.prompt!r}, found the special token {sorted(found)} in it; "
@@ -82,16 +85,7 @@ def _prompt(vlm, sample):
             f"it is spelled out, far outside the words that {vlm.name} was trained on",
             stacklevel=4,
         )
-    if processor.chat_template or tokenizer.chat_template:
-        text = _rendered(vlm, sample)
-    elif family.prompt:
-        form = family.bare if sample.image is None else family.prompt
-        text = form.format(image=placeholder, bos=tokenizer.bos_token, prompt=sample.prompt)
-    else:
-        raise ValueError(
-            f"asked for a prompt, found no chat template in the folder of {vlm.name}; "
-            "add chat_template.jinja to it"
-        )
+    text = around(vlm, sample)
     expected = 0 if sample.image is None else family.placeholders
     if text.count(placeholder) != expected:
         raise ValueError(
@@ -100,39 +94,6 @@ def _prompt(vlm, sample):
             f"the chat template of {vlm.name} gives; repair chat_template.jinja in its folder"
         )
     return text
-
-
-def _rendered(vlm, sample):
-    """The chat template's text; with the family's system prompt where the turns are that family's.
-
-    A checkpoint with another language model has other turns, and a template may say it by itself.
-    """
-    picture = [] if sample.image is None else [{"type": "image"}]
-    user = {"role": "user", "content": [*picture, {"type": "text", "text": sample.prompt}]}
-    told, processor = vlm.family.system or "", vlm.processor
-    template = processor.chat_template or processor.tokenizer.chat_template
-    system = {"role": "system", "content": [{"type": "text", "text": told}]}
-
-    def render(messages):
-        try:
-            return processor.apply_chat_template(
-                messages, chat_template=template, add_generation_prompt=True
-            )
-        except TemplateError as error:
-            raise ValueError(
-                f"asked for a prompt, found a chat template of {vlm.name} that cannot be filled in "
-                f"({error}); repair chat_template.jinja in its folder"
-            ) from error
-
-    text = render([user])
-    if sample.prompt.strip() not in text or "{'type':" in text.replace(sample.prompt, ""):
-        raise ValueError(
-            f"asked for a prompt around {sample.prompt!r}, found {text!r}: the chat template of "
-            f"{vlm.name} does not put the question in as it is; repair chat_template.jinja in its "
-            "folder: content is a list of parts"
-        )
-    own_turns = bool(told) and text.rstrip().endswith(vlm.family.turn)
-    return render([system, user]) if own_turns and told not in text else text
 
 
 def _read(vlm, text, picture):

@@ -13,6 +13,7 @@ PACKAGES = tuple("matplotlib numpy pandas pillow scipy tokenizers torch transfor
 DRAWING = (
     "across",
     "cli",
+    "listing",
     "plots",
     "reproduce",
     "store",

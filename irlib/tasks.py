@@ -1,16 +1,15 @@
-"""The four tasks: rows of POPE, TextVQA, ScienceQA and CHAIR as samples, with their prompts.
+"""The four tasks: rows of POPE, TextVQA, ScienceQA and CHAIR as samples, with their prompts."""
 
-One reader for all sources: the bundle, the hub, and a local folder laid out like the hub's.
-"""
-
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from PIL import Image
 
-from irlib import reader, store
-from irlib.protocols import DESCRIBE, TASKS
+from irlib import reader, store, wording
+from irlib.protocols import TASKS, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +46,11 @@ def load_task(
     n: int | None = None,
     source: str | Path = "bundled",
     kind: str | None = None,
+    keys: Sequence | str | Path | None = None,
     config: str | None = None,
     split: str | None = None,
+    images: str | Path | None = None,
+    style: str = "llava",
     ocr: bool = False,
     max_new_tokens: int | None = None,
     seed: int = 0,
@@ -56,13 +58,17 @@ def load_task(
 ) -> list[Sample]:
     """Return the task's samples in the order of their keys: all of them, or n picked by seed.
 
-    `source` is "bundled", "hub" (the id in TASKS, at `revision`), "hub:OWNER/NAME", or a folder
-    laid out like the hub's. `kind` keeps one kind of row: POPE's category, TextVQA's "word" or
-    "number", ScienceQA's "food chain", "objects" or "text". `ocr=True` puts TextVQA's OCR tokens
-    into the prompt, as LLaVA's published scores have them. Prompts and the length of answers are
-    LLaVA's; the bundle's answers are short and cut sooner. Raises ValueError for an unknown task,
-    config or kind, wrong columns or rows, and an empty task, FileNotFoundError for a folder that
-    is not there, ConnectionError where the hub cannot be reached.
+    `source` is "bundled", "hub" (the id in TASKS), "hub:OWNER/NAME", either at `revision`, a folder
+    laid out like the hub's, one with the files that the task's authors publish (originals.py), or
+    one with such a folder for every task, named as the task; `images` is the folder of pictures
+    where the rows only name them. `kind` keeps one kind of row: POPE's category, TextVQA's "word"
+    or "number", ScienceQA's topic, "text", or "image" for all that have one (the IMG accuracy's
+    rows; on the hub also config="ScienceQA-IMG"). `keys` keeps rows by name: a list, or a file with
+    a JSON list or a name a line. `style` is how the prompt is written (wording.py); `ocr=True` puts
+    TextVQA's OCR tokens into it, as LLaVA's published scores have them. The bundle's answers are
+    short and cut sooner. Raises ValueError for an unknown task, config, kind, key or style, wrong
+    columns or rows, and an empty task, FileNotFoundError for a folder or picture that is not there,
+    ConnectionError where the hub cannot be reached.
 
     >>> sample = load_task("pope", n=1)[0]
     >>> sample.reference["label"] in ("yes", "no"), sample.prompt.splitlines()[-1]
@@ -74,59 +80,120 @@ def load_task(
         )
     task = TASKS[name]
     table = reader.read(
-        f"task {name!r}",
-        source=store.root() / "data/tasks" / name if source == "bundled" else source,
-        hub=task.hub,
+        name,
+        source=_place(name, source),
+        hub_id=task.hub,
         configs=(config,) if config else task.configs,
-        splits=(split,) if split else task.splits,
+        known=task.splits,
         columns=task.columns,
+        split=split,
         revision=revision,
+        images=images,
     )
-    bare = table.without_pictures()
-    kinds = [task.kind(row | {"has_image": table.has_image[i]}) for i, row in enumerate(bare)]
-    keys = [task.key(row, i) for i, row in enumerate(bare)]
-    if len(set(keys)) < len(keys):
-        double = next(key for key in keys if keys.count(key) > 1)
+    rows = _keyed(name, table)
+    chosen = _chosen(name, table.place, rows, kind=kind, keys=keys, n=n, seed=seed)
+    words = table.words() if name == "chair" else None
+    length = task.new_tokens[source == "bundled"] if max_new_tokens is None else max_new_tokens
+    if length < 1:
         raise ValueError(
-            f"task {name!r} was read from {table.place}; two rows have the key {double!r}; "
-            "drop one of them."
+            f"load_task was asked for answers of {length} tokens; there is nothing to score then; "
+            "set max_new_tokens to 1 or more."
         )
-    places = [i for i in range(len(keys)) if kind in (None, kinds[i])]
-    if not places:
-        raise ValueError(
-            f"load_task was asked for rows of {name!r} of kind {kind!r}; {table.place} has "
-            f"{', '.join(sorted(set(kinds)))}; take one of them."
-        )
-    if n is not None and not 1 <= n <= len(places):
-        raise ValueError(
-            f"load_task was asked for {n} rows of {name!r}; {table.place} has {len(places)} such "
-            f"rows; ask for 1 to {len(places)}."
-        )
-    places.sort(key=lambda i: keys[i])
-    if n is not None:
-        places = sorted(Random(seed).sample(places, n), key=lambda i: keys[i])
-    options = {"ocr": ocr, "words": table.words() if name == "chair" else None}
-    length = max_new_tokens or task.new_tokens[source == "bundled"]
     samples = []
-    for i in places:
-        row = bare[i]
+    for key in chosen:
+        i, row, kinds = rows[key]
+        whose = f"task {name!r}, row {key!r} of {table.place}"
         try:
-            reference = task.reference(row | {"has_image": table.has_image[i]}, **options)
+            if task.pictured and not row["has_image"]:
+                raise ValueError("it has no picture; only questions of ScienceQA may do without.")
+            question = wording.DESCRIBE if name == "chair" else text(row, "question")
+            reference = task.reference(row, words=words)
+            boxes = tuple(Box(**box) for box in row.get("boxes") or ())
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"task {name!r}, row {keys[i]!r} of {table.place}, cannot be scored: {error}"
-            ) from error
+            raise ValueError(f"{whose}, cannot be scored: {error}") from error
         samples.append(
             Sample(
                 task=name,
-                key=keys[i],
-                question=row.get("question") or DESCRIBE,
-                prompt=task.prompt(row, **options),
-                image=table.image(i),
+                key=key,
+                question=question,
+                prompt=wording.prompt(name, row, style=style, ocr=ocr),
+                image=table.image(i, whose=whose),
                 reference=reference,
-                boxes=tuple(Box(**box) for box in row.get("boxes") or ()),
-                kind=kinds[i],
+                boxes=boxes,
+                kind=kinds[0],
                 max_new_tokens=length,
             )
         )
     return samples
+
+
+def _place(name: str, source: str | Path) -> str | Path:
+    """Return the task's own folder where the source is one of several tasks, else the source."""
+    folder = store.root() / "data/tasks" if source == "bundled" else Path(source).expanduser()
+    return folder / name if (folder / name).is_dir() else source
+
+
+def _keyed(name: str, table: reader.Rows) -> dict[str, tuple[int, dict, tuple[str, ...]]]:
+    """Return place, row and kinds of every row by its key."""
+    task, rows = TASKS[name], {}
+    for i, row in enumerate(table.plain):
+        row = {**row, "has_image": table.has_image[i]}
+        try:
+            kinds = tuple(filter(None, (task.kind(row), task.also(row))))
+            key = task.key(row, i)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"task {name!r}, row number {i} of {table.place}, cannot be named: {error}"
+            ) from error
+        if key in rows:
+            raise ValueError(
+                f"task {name!r} was read from {table.place}; two rows have the key {key!r}; "
+                "drop one of them."
+            )
+        rows[key] = i, row, kinds
+    return rows
+
+
+def _chosen(name: str, place: str, rows: dict, *, kind, keys, n, seed: int) -> list[str]:
+    """Return the keys of a kind, of those named, n of them by seed, sorted."""
+    found = sorted(key for key, (_, _, kinds) in rows.items() if kind is None or kind in kinds)
+    if not found:
+        there = sorted({name for _, _, kinds in rows.values() for name in kinds})
+        raise ValueError(
+            f"load_task was asked for rows of {name!r} of kind {kind!r}; {place} has "
+            f"{', '.join(there)}; take one of them."
+        )
+    if keys is not None:
+        wanted = set(map(str, _listed(keys)))
+        if not wanted:
+            raise ValueError(
+                f"load_task was asked for rows of {name!r} by name, and for none; name at least "
+                f"one: names are like {found[0]!r}."
+            )
+        if unknown := sorted(wanted - set(found)):
+            raise ValueError(
+                f"load_task was asked for {len(wanted)} rows of {name!r} by name; {place} has no "
+                f"{', '.join(unknown[:3])}{' ...' * (len(unknown) > 3)}; its names are like "
+                f"{found[0]!r}."
+            )
+        found = sorted(wanted)
+    if n is not None and not (isinstance(n, int) and 1 <= n <= len(found)):
+        raise ValueError(
+            f"load_task was asked for {n!r} rows of {name!r}; {place} has {len(found)} such rows; "
+            f"ask for 1 to {len(found)}."
+        )
+    return found if n is None else sorted(Random(seed).sample(found, n))
+
+
+def _listed(keys: Sequence | str | Path) -> Iterable:
+    """Return names as given, or those in a file: a JSON list, or one a line."""
+    if not isinstance(keys, str | Path):
+        return keys
+    told = Path(keys).expanduser().read_text(encoding="utf-8").strip()
+    listed = json.loads(told) if told[:1] in ("[", "{") else told.splitlines()
+    if not isinstance(listed, list):
+        raise ValueError(
+            f"load_task was asked for the rows named in {keys}; found {type(listed).__name__}; "
+            "give a JSON list, or a name a line."
+        )
+    return listed

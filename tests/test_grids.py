@@ -6,7 +6,8 @@ import torch
 from conftest import make_sample, noise_picture
 from PIL import Image
 
-from irlib.grids import Grid, cells_of, crop_grid, grid_of, open_picture
+from irlib.grids import Grid, cells_of, crop_grid, grid_of
+from irlib.pictures import open_picture
 
 
 @pytest.fixture(scope="module")

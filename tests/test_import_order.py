@@ -9,14 +9,14 @@ import pytest
 import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
-    "compare costs hooks plots probe protocols provenance reader saving scores shapes store"
-    " tasks verdict",
-    "anatomy families grids inputs layouts maps models pixels placement processors prompts"
-    " shards shikra skeleton slopes targets vlm",
+    "compare costs hooks hub originals pictures plots probe protocols provenance reader"
+    " saving scores shapes splits store tasks verdict wording",
+    "anatomy conversations families grids inputs layouts maps models pixels placement"
+    " processors prompts shards shikra skeleton slopes targets vlm",
     "attention cam cliff truncation",
     "staircase",
     "sweeps",
-    "across cli copies draws jobs ledger planning reproduce runs widgets",
+    "across cli copies draws jobs ledger listing planning reproduce runs widgets",
 )
 PLACE = {room: i for i, line in enumerate(ORDER) for room in line.split()}
 DOORS = {
@@ -35,7 +35,8 @@ DOORS = {
         "skeleton",
     },
     "safetensors": {"models", "shards"},
-    "datasets": {"reader"},
+    "datasets": {"splits"},
+    "pooch": {"scores"},
 }
 TORCHLESS = set(ORDER[0].split()) - {"hooks", "probe", "saving"}
 FILES = sorted(Path(irlib.__file__).parent.rglob("*.py"))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from nbformat import v4
 
-from irlib import cli, copies, jobs, reproduce, store
+from irlib import cli, copies, jobs, listing, reproduce, store
 from irlib.compare import differences
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -300,9 +300,9 @@ def test_list_tells_figures_models_tasks_and_prompts(capsys):
 
 
 def test_scores_are_told_by_the_file_beside_the_weights(tmp_path):
-    assert cli._scores(tmp_path) == ["no scores.json: never measured"]
+    assert listing.scores(tmp_path) == ["no scores.json: never measured"]
     (tmp_path / "scores.json").write_text('{"scores": [{"group": "pope", "picture": 0.97}]}')
-    header, row = cli._scores(tmp_path)
+    header, row = listing.scores(tmp_path)
     assert header.split() == ["group", "picture"]
     assert row.split() == ["pope", "0.970"]
 

@@ -1,7 +1,12 @@
 """Scores against the official code's answers: small cases, and real rows where they are at hand."""
 
+import hashlib
+import http.server
 import json
 import os
+import re
+import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +15,19 @@ import pandas as pd
 import pytest
 
 from irlib.protocols import TASKS
-from irlib.scores import MAIN, chair, metrics, pooled, pope, scienceqa, score, textvqa
+from irlib.scores import (
+    MAIN,
+    PARSERS,
+    chair,
+    metrics,
+    pooled,
+    pope,
+    rescore,
+    scienceqa,
+    score,
+    textvqa,
+)
+from irlib.wording import prompt
 
 WORDS = (
     ("person", "man", "woman", "child"),
@@ -178,6 +195,62 @@ def test_chair_refuses_an_object_that_its_table_does_not_have():
         chair.ground_truth(WORDS, ["unicorn"])
 
 
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A word table of our own on a server of our own: its address, its text, where it is kept."""
+    (tmp_path / "site").mkdir()
+    table = tmp_path / "site/synonyms.txt"
+    table.write_text("dog, puppy\ncat\n")
+    monkeypatch.setattr(chair, "COCO_SHA256", hashlib.sha256(table.read_bytes()).hexdigest())
+    handler = partial(QuietFiles, directory=tmp_path / "site")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/synonyms.txt", table, tmp_path / "kept"
+        server.shutdown()
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    """A server of files that logs nothing."""
+
+    def log_message(self, *_):
+        pass
+
+
+def test_chairs_word_table_is_fetched_once_and_kept(served, capfd):
+    url, table, kept = served
+    path = chair.fetch_words(kept, url=url)
+    assert chair.read_words(path) == (("dog", "puppy"), ("cat",))
+    table.unlink()
+    assert chair.fetch_words(kept, url=url) == path == kept / "synonyms.txt"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_another_word_table_than_the_official_one_is_not_kept(served):
+    url, table, kept = served
+    table.write_text("dog\nunicorn\n")
+    with pytest.raises(ConnectionError, match=rf"not at {kept}/synonyms.txt.*put that file there"):
+        chair.fetch_words(kept, url=url)
+    assert not list(kept.glob("*"))
+
+
+def test_a_word_table_that_cannot_be_fetched_is_told_with_what_to_put_where(tmp_path):
+    with pytest.raises(
+        ConnectionError,
+        match=rf"not at {tmp_path}/synonyms.txt .*put that file there \(sha256 b685",
+    ):
+        chair.fetch_words(tmp_path, url="http://127.0.0.1:9/synonyms.txt")
+
+
+def test_the_word_table_is_pinned_to_a_commit_and_a_checksum():
+    assert re.fullmatch(r"https://raw\.githubusercontent\.com/.*/[0-9a-f]{40}/.*", chair.COCO)
+    assert re.fullmatch("[0-9a-f]{64}", chair.COCO_SHA256)
+
+
+def test_known_word_table_is_the_one_that_is_pinned(known):
+    data = (known / "chair/synonyms.txt").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == chair.COCO_SHA256
+
+
 def test_chair_says_where_a_missing_word_table_belongs(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"synonyms\.txt there"):
         chair.read_words(tmp_path / "synonyms.txt")
@@ -198,6 +271,73 @@ def test_weights_give_what_drawing_the_rows_would_give(task):
         drawn = pooled(task, {name: values[:, draw] for name, values in counts.items()})
         for metric, values in drawn.items():
             np.testing.assert_allclose(weighted[metric][:, i], values, rtol=1e-12)
+
+
+ANSWERS = pd.DataFrame(
+    {
+        "model": "m",
+        "task": "pope",
+        "kind": ["random", "random", "popular", "popular"],
+        "sample": ["a", "b", "c", "d"],
+        "layer": [0, 0, 0, 0],
+        "answer": ["It isn't.", "Yes", "A cat. There is no dog.", "No"],
+    },
+    index=[7, 3, 3, 1],  # an index is nobody's key
+)
+SAMPLES = [
+    SimpleNamespace(task="pope", key=key, reference={"label": label})
+    for key, label in zip("abcd", ("no", "yes", "no", "no"), strict=True)
+]
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_a_table_scored_again_is_what_scoring_each_answer_gives(parser):
+    before = ANSWERS.copy()
+    again = rescore(ANSWERS, SAMPLES, parser=parser)
+    naive = [
+        score(sample, text, parser=parser)
+        for sample, text in zip(SAMPLES, ANSWERS["answer"], strict=True)
+    ]
+    assert again[["score", "said_yes", "is_yes"]].to_dict("records") == naive
+    pd.testing.assert_frame_equal(again[list(before)], before)
+    pd.testing.assert_frame_equal(ANSWERS, before)
+
+
+def test_a_table_scored_by_the_authors_rule_and_back_is_as_before():
+    official = rescore(ANSWERS, SAMPLES)
+    authors = rescore(official, SAMPLES, parser="authors")
+    assert official["score"].tolist() == [0, 1, 0, 1]
+    assert authors["score"].tolist() == [1, 1, 1, 1]
+    pd.testing.assert_frame_equal(rescore(authors, SAMPLES), official)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (ANSWERS.assign(sample="z"), "row 'z' of 'pope'; it is not among the 4 samples"),
+        (ANSWERS.assign(answer=np.nan), 'its answer is nan; a csv .* write it as ""'),
+    ],
+)
+def test_a_row_that_cannot_be_scored_again_is_named(table, message):
+    with pytest.raises(ValueError, match=message):
+        rescore(table, SAMPLES)
+
+
+def test_llavas_pope_figure_is_the_mean_of_its_categories_f1():
+    """Pooled F1 is another number: categories differ in how often yes is said."""
+    rows = [("random", "Yes", "yes"), ("random", "Yes", "no"), ("popular", "Yes", "yes")]
+    table = pd.DataFrame(
+        [
+            {"task": "pope", "kind": kind, **pope.score({"label": label}, text)}
+            for kind, text, label in [*rows, ("popular", "No", "yes"), ("popular", "No", "yes")]
+        ]
+    )
+    apart = metrics(table, by=("task", "kind")).query("metric == 'POPE F1'")
+    by_hand = {"random": 2 / 3, "popular": 1 / 2}
+    assert apart.set_index("kind")["value"].to_dict() == pytest.approx(by_hand)
+    assert apart.groupby("task")["value"].mean()["pope"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    whole = metrics(table).set_index("metric").loc["POPE F1", "value"]
+    assert whole == pytest.approx(4 / 7)
 
 
 def test_metrics_pool_every_model_task_and_layer_apart():
@@ -270,7 +410,7 @@ def test_known_textvqa_answers_come_out_to_the_digit(known):
 def test_known_textvqa_prompts_come_out_word_for_word(known):
     for row in json.loads((known / "textvqa/val_rows_01_15.json").read_text())["rows"]:
         tokens = row["llava13b_prompt"].splitlines()[1].removeprefix("Reference OCR token: ")
-        ours = TASKS["textvqa"].prompt({**row, "ocr_tokens": tokens.split(", ")}, ocr=True)
+        ours = prompt("textvqa", {**row, "ocr_tokens": tokens.split(", ")}, ocr=True)
         assert ours == row["llava13b_prompt"]
 
 
@@ -308,7 +448,7 @@ def test_known_scienceqa_answers_and_prompts_come_out(known):
         theirs = (
             row["conversations"][0]["value"].removeprefix("<image>\n").removesuffix("\n<image>")
         )
-        ours = TASKS["scienceqa"].prompt(problems[row["id"]]).rsplit("\n", 1)[0]
+        ours = prompt("scienceqa", problems[row["id"]]).rsplit("\n", 1)[0]
         same += ours == theirs
     assert same >= len(problems) - 2  # the hints of two carry text that LLaVA's file has not
 

@@ -77,12 +77,17 @@ def metrics(
 
     `table` has `task` and the columns of score(); a group is one combination of the columns of
     `by` that it has. n counts the rows the metric stands on (for "SQA IMG Acc" those with a
-    picture). Raises ValueError for an empty table or one without tasks.
+    picture). With `kind` in `by`, rows of a kind are pooled apart: LLaVA publishes POPE as the mean
+    of the three categories' F1. Raises ValueError for an empty table or one without tasks.
 
     >>> metrics(pd.DataFrame({"task": "textvqa", "layer": [0, 0, 1], "score": [0, 1, 0.9]}))
           task  layer       metric  value  n
     0  textvqa      0  TextVQA Acc    0.5  2
     1  textvqa      1  TextVQA Acc    0.9  1
+    >>> pope = {"task": "pope", "kind": ["random", "popular"], "score": [1, 0], "is_yes": 1}
+    >>> apart = metrics(pd.DataFrame({**pope, "said_yes": [1, 0]}), by=("task", "kind"))
+    >>> apart.query("metric == 'POPE F1'").groupby("task").value.mean()["pope"].item()
+    0.5
     """
     if "task" not in table or table.empty:
         raise ValueError(
@@ -99,6 +104,35 @@ def metrics(
             n = int(part["has_image"].sum()) if metric == "SQA IMG Acc" else len(part)
             rows.append({**place, "metric": metric, "value": float(value), "n": n})
     return pd.DataFrame(rows)
+
+
+def rescore(table: pd.DataFrame, samples, *, parser: str = "official") -> pd.DataFrame:
+    """Return the table with its answers scored again, by another parser or rule; all else stays.
+
+    `table` has task, sample and answer, as sweep() gives it; `samples` are those it was made of.
+    Raises ValueError for a row whose sample is not among them, and for an answer that is no text.
+
+    >>> from types import SimpleNamespace
+    >>> sample = SimpleNamespace(task="pope", key="a", reference={"label": "no"})
+    >>> table = pd.DataFrame({"task": ["pope"], "sample": ["a"], "answer": ["It isn't."]})
+    >>> rescore(table, [sample], parser="authors")[["score", "said_yes"]].values.tolist()
+    [[1.0, 0.0]]
+    """
+    known = {(sample.task, sample.key): sample for sample in samples}
+    counts = []
+    for task, key, text in zip(table["task"], table["sample"], table["answer"], strict=True):
+        if (task, key) not in known:
+            raise ValueError(
+                f"rescore was asked for row {key!r} of {task!r}; it is not among the {len(known)} "
+                "samples given; give those that the table was made of."
+            )
+        if not isinstance(text, str):
+            raise ValueError(
+                f"rescore was asked for row {key!r} of {task!r}; its answer is {text!r}; a csv "
+                'reads an empty answer as missing: write it as "".'
+            )
+        counts.append(score(known[task, key], text, parser=parser))
+    return table.assign(**pd.DataFrame(counts, index=table.index))
 
 
 def _scorer(task: str):

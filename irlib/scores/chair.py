@@ -14,6 +14,11 @@ import numpy as np
 from irlib.scores.pope import ratio
 
 COUNTS = ("score", "mentions", "hallucinated", "found", "objects")
+COCO = (  # the official table, as it was at the last commit of CHAIR's own repository
+    "https://raw.githubusercontent.com/LisaAnne/Hallucination/"
+    "6e4d33c4bedf6dfcd24c61bf527f40714717be47/data/synonyms.txt"
+)
+COCO_SHA256 = "b685537b36fe21b791c87151b96a991ceb582edff19f3da204dcc7a7905502f2"
 Words = tuple[tuple[str, ...], ...]
 
 # a token as NLTK cuts it: hyphens, slashes and inner full stops bind, an apostrophe does not
@@ -45,6 +50,26 @@ _FORMS = {
     "boating": "boat",
     "kayaking": "kayak",
 }
+
+
+def fetch_words(folder: str | Path, *, url: str = COCO) -> Path:
+    """Return the path of COCO's word table in a folder, downloaded where it is not there yet.
+
+    A file there with another checksum is replaced. Raises ConnectionError, which says what to put
+    where, if the table can be neither found nor fetched.
+    """
+    import pooch  # only rows without a table of their own pay it
+
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        kept = pooch.retrieve(url, f"sha256:{COCO_SHA256}", fname="synonyms.txt", path=folder)
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"CHAIR needs COCO's word table; it is not at {Path(folder) / 'synonyms.txt'} and did "
+            f"not come from {url} ({type(error).__name__}: {str(error)[:80]}); put that file there "
+            f"(sha256 {COCO_SHA256[:12]}...), or a synonyms.txt of your own beside the rows."
+        ) from error
+    return Path(kept)
 
 
 def read_words(path: str | Path) -> Words:

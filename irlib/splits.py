@@ -1,0 +1,144 @@
+"""One split of a set laid out as the hub's: which files it has, and the rows in them.
+
+The only door to `datasets`, whose failures are put in words.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import pyarrow as pa
+import yaml
+
+from irlib import store
+
+_READERS = MappingProxyType(  # by the ending of a file, as `datasets` names them
+    {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".arrow": "arrow"}
+)
+
+
+def patterns(
+    what: str, folder: Path, configs: Sequence[str], splits: Sequence[str]
+) -> tuple[str, list[str]] | None:
+    """Return the first config's first split that the card names, and the patterns of its files.
+
+    None where there is no card, or it does not say. Raises ValueError where it names others.
+    """
+    with _in_words(what, folder):
+        told = _card(folder)
+    if not told:
+        return None
+    config = _first(configs, list(told), f"{what} from {folder}", "config")
+    there = told[config]
+    split = _first(splits, list(there), f"{what} from {folder}, config {config}", "split")
+    return split, there[split]
+
+
+def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str]):
+    """Return the rows of one split of a folder as a `Dataset`, pictures left as they are stored.
+
+    No other split is prepared. Raises ValueError where it cannot be read, and where it is empty.
+    """
+    import datasets  # a second to import: only readers of rows pay it
+
+    named = patterns(what, folder, configs, splits)
+    if named:
+        split, globs = named
+        files = sorted({str(path) for glob in globs for path in folder.glob(glob)})
+    else:
+        split, files = _guessed(what, folder, configs, splits)
+    if not files or Path(files[0]).suffix not in _READERS:
+        found = f"files like {Path(files[0]).name}" if files else f"none of {', '.join(globs)}"
+        raise ValueError(
+            f"{what} was asked for from {folder}, split {split!r}; its files do not read as a "
+            f"dataset: found {found}; put them there as {', '.join(_READERS)}."
+        )
+    with _in_words(what, folder):
+        builder = datasets.load_dataset_builder(
+            _READERS[Path(files[0]).suffix],
+            data_files={split: files},
+            cache_dir=str(store.results() / "datasets"),  # kept by the files' names and times
+        )
+        builder.download_and_prepare()
+    if not builder.info.splits[split].num_examples:
+        raise ValueError(f"{what} was read from {folder}; it has no rows; give it some.")
+    dataset = builder.as_dataset(split)
+    if isinstance(dataset.features.get("image"), datasets.Image):
+        dataset = dataset.cast_column("image", datasets.Image(decode=False))
+    return dataset
+
+
+def _card(folder: Path) -> dict[str, dict[str, list[str]]]:
+    """Return config, split and the patterns of its files, as the head of README.md lists them."""
+    path = folder / "README.md"
+    told = path.read_text(encoding="utf-8").split("---\n") if path.is_file() else []
+    head = yaml.safe_load(told[1]) if len(told) > 2 and not told[0].strip() else {}
+    listed = {}
+    for config in (head or {}).get("configs") or ():
+        files = config.get("data_files")
+        if not files:
+            return {}
+        if isinstance(files, str) or isinstance(files[0], str):
+            files = [{"split": "train", "path": files}]
+        listed[config["config_name"]] = {
+            str(one["split"]): [one["path"]] if isinstance(one["path"], str) else one["path"]
+            for one in files
+        }
+    return listed
+
+
+def _guessed(
+    what: str, folder: Path, configs: Sequence[str], splits: Sequence[str]
+) -> tuple[str, list[str]]:
+    """Return the split and its files as `datasets` takes them from the names of the files."""
+    import datasets
+
+    with _in_words(what, folder):
+        found = datasets.get_dataset_config_names(str(folder))
+    config = _first(configs, found, f"{what} from {folder}", "config")
+    with _in_words(what, folder):
+        listed = datasets.load_dataset_builder(str(folder), config).config.data_files or {}
+    split = _first(splits, list(listed), f"{what} from {folder}, config {config}", "split")
+    return split, sorted(map(str, listed[split]))
+
+
+@contextmanager
+def _in_words(what: str, place: str | Path) -> Iterator[None]:
+    """Inside the block `datasets` shows no progress, and fails with a sentence."""
+    import datasets
+
+    quiet = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    except (
+        datasets.exceptions.DatasetsError,
+        datasets.inspect.SplitsNotFoundError,
+        yaml.YAMLError,
+        pa.ArrowException,
+        AttributeError,  # of a card that is no mapping
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+    ) as error:
+        cause = str(error.__cause__ or error).splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{what} was asked for from {place}; its files do not read as a dataset: {cause[0]}; "
+            "lay it out as the hub does: README.md with configs, data/test-*.parquet."
+        ) from error
+    finally:
+        if not quiet:
+            datasets.enable_progress_bars()
+
+
+def _first(wanted: Sequence[str], found: Sequence[str], what: str, noun: str) -> str:
+    """Return the first wanted name among those found."""
+    for name in wanted:
+        if name in found:
+            return str(name)
+    raise ValueError(
+        f"{what} was asked for {noun} {' or '.join(map(repr, wanted))}; it has "
+        f"{', '.join(map(repr, map(str, found))) or 'none'}; name one of them with {noun}=."
+    )

@@ -1,0 +1,103 @@
+"""What stands in the user's turn: one function a task and style, rows in, text out.
+
+"llava" is LLaVA's evaluation (the default), "bare" the question alone, as OPERA and the paper's
+code ask POPE, "vcd" what VCD asks, "qwen" what lmms-eval asks Qwen-VL, "instructblip" that model's
+own form.
+"""
+
+from types import MappingProxyType
+
+SHORT = "Answer the question using a single word or phrase."
+DESCRIBE = "Please describe this image in detail."
+LETTER = "Answer with the option's letter from the given choices directly."
+LETTERS = "ABCDE"
+
+
+def capitalised(row: dict) -> str:
+    """Return a question of TextVQA, which the set has in lower case, as LLaVA asks it.
+
+    >>> capitalised({"question": "what does the sign say?"})
+    'What does the sign say?'
+    """
+    return row["question"][:1].upper() + row["question"][1:]
+
+
+def _read(row: dict, ocr: bool) -> str:
+    return ", ".join(row.get("ocr_tokens") or ()) if ocr else ""
+
+
+def _textvqa(row: dict, *, ocr: bool = False, **_) -> str:
+    told = [f"Reference OCR token: {_read(row, ocr)}"] if ocr else []
+    return "\n".join([capitalised(row), *told, SHORT])
+
+
+def _textvqa_bare(row: dict, *, ocr: bool = False, **_) -> str:
+    told = [f"Reference OCR token: {_read(row, ocr)}"] if ocr else []
+    return "\n".join([capitalised(row), *told])
+
+
+def _textvqa_instructblip(row: dict, *, ocr: bool = False, **_) -> str:
+    told = f"OCR tokens: {_read(row, ocr)}. " if ocr else ""
+    return f"{told}Question: {capitalised(row)} Short answer:"
+
+
+def choices(row: dict) -> str:
+    """Return the lettered choices of a row of ScienceQA, a line each.
+
+    >>> choices({"choices": ["owl", "cat"]})
+    'A. owl\\nB. cat'
+    """
+    return "\n".join(f"{LETTERS[i]}. {choice}" for i, choice in enumerate(row["choices"]))
+
+
+def _scienceqa_bare(row: dict, **_) -> str:
+    hint = [f"Context: {row['hint']}"] if row["hint"] else []
+    return "\n".join([*hint, row["question"], choices(row)])
+
+
+def _scienceqa_qwen(row: dict, **_) -> str:
+    hint, question = row["hint"] or "N/A", row["question"]
+    return f"Context: {hint}\nQuestion: {question}\nOptions: {choices(row)}\nAnswer:"
+
+
+def _describe(*_, **__) -> str:
+    return DESCRIBE
+
+
+STYLES = MappingProxyType(
+    {
+        "pope": {
+            "llava": lambda row, **_: f"{row['question']}\n{SHORT}",
+            "bare": lambda row, **_: row["question"],
+            "vcd": lambda row, **_: f"{row['question']} Please answer this question with one word.",
+        },
+        "textvqa": {
+            "llava": _textvqa,
+            "bare": _textvqa_bare,
+            "qwen": lambda row, **_: f"{capitalised(row)} Answer:",
+            "instructblip": _textvqa_instructblip,
+        },
+        "scienceqa": {
+            "llava": lambda row, **_: f"{_scienceqa_bare(row)}\n{LETTER}",
+            "bare": _scienceqa_bare,
+            "qwen": _scienceqa_qwen,
+        },
+        "chair": {"llava": _describe, "bare": _describe},
+    }
+)
+
+
+def prompt(task: str, row: dict, *, style: str = "llava", ocr: bool = False) -> str:
+    """Return the text of the user's turn for a row; raises ValueError for a style it has not.
+
+    `ocr=True` adds TextVQA's OCR tokens where the style has a place for them.
+
+    >>> prompt("pope", {"question": "Is there a cat?"}, style="bare")
+    'Is there a cat?'
+    """
+    if style not in STYLES[task]:
+        raise ValueError(
+            f"task {task!r} was asked for the style {style!r}; its prompts are written in "
+            f"{', '.join(STYLES[task])}; take one."
+        )
+    return STYLES[task][style](row, ocr=ocr)

@@ -1,0 +1,172 @@
+"""The files that the tasks' authors publish, read as they are: question files and annotations."""
+
+import json
+
+import pytest
+from datasets import disable_progress_bars
+from PIL import Image
+from rows import lay, scienceqa_rows
+
+from irlib.tasks import load_task
+
+disable_progress_bars()
+COCO = ("person", "man"), ("dog", "puppy"), ("dining table", "table")
+
+
+def pope_folder(place, **lines: list[tuple]):
+    """Question files by category, as POPE has them: one JSON a line, pictures by name."""
+    (place / "val2014").mkdir(parents=True)
+    for category, rows in lines.items():
+        told = [
+            {"question_id": i, "image": image, "text": f"Is there a {what} here?", "label": label}
+            for i, image, what, label in rows
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in told)
+        (place / f"coco_pope_{category}.json").write_text(text)
+        for row in told:
+            Image.new("RGB", (4, 4)).save(place / "val2014" / row["image"])
+    return place
+
+
+def coco_folder(place, *, captions: dict, instances: dict, year: str = "val2014"):
+    """COCO's two annotation files and its pictures; images, annotations in no order at all."""
+    (place / "annotations").mkdir(parents=True, exist_ok=True)
+    (place / year).mkdir(exist_ok=True)
+    images = [{"id": i, "file_name": f"COCO_{year}_{i:012d}.jpg"} for i in captions]
+    for image in images:
+        Image.new("RGB", (4, 4)).save(place / year / image["file_name"])
+    said = [{"image_id": i, "caption": text} for i, told in captions.items() for text in told]
+    names = sorted({name for told in instances.values() for name in told})
+    there = [
+        {"image_id": i, "category_id": 7 + names.index(name)}
+        for i, told in instances.items()
+        for name in told
+    ]
+    categories = [{"id": 7 + i, "name": name} for i, name in enumerate(names)]
+    whole = {"images": images, "annotations": there, "categories": categories}
+    (place / f"annotations/instances_{year}.json").write_text(json.dumps(whole))
+    whole = {"images": images, "annotations": said}
+    (place / f"annotations/captions_{year}.json").write_text(json.dumps(whole))
+    (place / "synonyms.txt").write_text("\n".join(", ".join(line) for line in COCO))
+    return place
+
+
+def test_popes_question_files_become_rows_of_both_lengths(tmp_path):
+    place = pope_folder(
+        tmp_path,
+        random=[(1, "a.jpg", "dog", "yes")],
+        popular=[(1, "a.jpg", "cat", "no"), (2, "b.jpg", "dog", "yes")],
+    )
+    samples = load_task("pope", source=place)
+    assert [s.key for s in samples] == ["popular/1", "popular/2", "random/1"]
+    assert [s.reference["label"] for s in samples] == ["no", "yes", "yes"]
+    assert samples[1].question == "Is there a dog here?"
+    assert samples[1].image == place / "val2014/b.jpg"
+    assert [s.key for s in load_task("pope", source=place, kind="random")] == ["random/1"]
+    assert [s.key for s in load_task("pope", source=place, split="popular")] == [
+        "popular/1",
+        "popular/2",
+    ]
+
+
+def test_popes_question_files_are_enough_with_pictures_elsewhere(tmp_path):
+    place = pope_folder(tmp_path / "pope", random=[(1, "a.jpg", "dog", "yes")])
+    (place / "val2014").rename(tmp_path / "coco")
+    (sample,) = load_task("pope", source=place, images=tmp_path / "coco")
+    assert sample.image == tmp_path / "coco/a.jpg"
+    with pytest.raises(FileNotFoundError, match=r"row 'random/1'.*'a.jpg'"):
+        load_task("pope", source=place)
+
+
+def test_coco_objects_are_instances_by_class_and_words_of_the_captions(tmp_path):
+    place = coco_folder(
+        tmp_path,
+        captions={9: ["A man waits.", "Two puppies."], 4: ["The sky."]},
+        instances={9: ["dining table", "dining table"]},
+    )
+    four, nine = load_task("chair", source=place)
+    assert (four.key, nine.key) == ("4", "9")
+    assert nine.reference["objects"] == ("dining table", "dog", "person")
+    assert four.reference["objects"] == ()
+    assert nine.image == place / "val2014/COCO_val2014_000000000009.jpg"
+
+
+def test_coco_pictures_are_picked_by_seed_or_by_list_and_never_by_order(tmp_path):
+    ids = [30, 7, 211, 5, 18, 90]
+    one = coco_folder(tmp_path / "one", captions={i: ["x"] for i in ids}, instances={})
+    two = coco_folder(tmp_path / "two", captions={i: ["x"] for i in ids[::-1]}, instances={})
+    picked = [[s.key for s in load_task("chair", source=p, n=3, seed=2)] for p in (one, two)]
+    assert picked[0] == picked[1]
+    (tmp_path / "ids.json").write_text("[90, 7]")
+    (tmp_path / "ids.txt").write_text("90\n7\n")
+    for keys in ([90, 7], ["7", "90"], tmp_path / "ids.json", str(tmp_path / "ids.txt")):
+        assert [s.key for s in load_task("chair", source=one, keys=keys)] == ["7", "90"]
+
+
+def test_an_image_that_coco_does_not_know_is_an_error(tmp_path):
+    place = coco_folder(tmp_path, captions={4: ["The sky."]}, instances={})
+    with pytest.raises(ValueError, match="has no 5; its names are like '4'"):
+        load_task("chair", source=place, keys=[4, 5])
+
+
+def test_an_annotation_file_that_is_missing_is_named(tmp_path):
+    place = coco_folder(tmp_path, captions={4: ["The sky."]}, instances={})
+    with pytest.raises(FileNotFoundError, match=r"captions_train2014\.json; there are captions_v"):
+        load_task("chair", source=place, split="train")
+    (place / "annotations/instances_val2014.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"instances_val2014\.json"):
+        load_task("chair", source=place)
+
+
+def test_textvqas_own_file_becomes_rows(tmp_path):
+    told = {"image_id": "p", "question_id": 34602, "question": "what is it?", "set_name": "val"}
+    told |= {"answers": ["stop"] * 10, "image_classes": ["Sign"]}
+    (tmp_path / "TextVQA_0.5.1_val.json").write_text(json.dumps({"data": [told]}))
+    (tmp_path / "train_images").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "train_images/p.jpg")
+    (sample,) = load_task("textvqa", source=tmp_path)
+    assert (sample.key, sample.kind) == ("34602", "Sign")
+    assert sample.reference["answers"] == ("stop",) * 10
+    assert sample.image == tmp_path / "train_images/p.jpg"
+
+
+def test_scienceqas_problems_are_keyed_by_their_number(tmp_path):
+    problem = {"question": "What?", "choices": ["a", "b"], "answer": 1, "hint": "", "topic": "maps"}
+    problems = {
+        "12": problem | {"split": "test", "image": None},
+        "3": problem | {"split": "test", "image": "image.png"},
+        "4": problem | {"split": "train", "image": None},
+    }
+    (tmp_path / "problems.json").write_text(json.dumps(problems))
+    (tmp_path / "images/test/3").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "images/test/3/image.png")
+    samples = load_task("scienceqa", source=tmp_path)
+    assert {s.key: s.reference["has_image"] for s in samples} == {"12": False, "3": True}
+    assert samples[1].image == tmp_path / "images/test/3/image.png"
+    assert [s.key for s in load_task("scienceqa", source=tmp_path, split="train")] == ["4"]
+
+
+def test_scienceqas_rows_with_a_picture_are_a_kind_of_their_own(tmp_path):
+    place = lay(tmp_path / "scienceqa", "scienceqa", scienceqa_rows())
+    pictured = load_task("scienceqa", source=place, kind="image")
+    assert [s.key for s in pictured] == ["00000", "00001", "00002"]
+    assert all(s.reference["has_image"] for s in pictured)
+
+
+def test_objects_may_be_a_list_in_json_and_images_named_by_number(tmp_path):
+    row = {
+        "image_id": "000000000139",
+        "objects": '["dog", "puppy"]',
+        "image": Image.new("RGB", (4, 4)),
+    }
+    (sample,) = load_task("chair", source=lay(tmp_path / "chair", "chair", [row]))
+    assert sample.key == "139"
+    assert sample.reference["objects"] == ("dog",)
+
+
+def test_a_split_of_another_config_is_read_alone():
+    samples = load_task("pope", config="Full", split="popular", n=5)
+    assert {s.kind for s in samples} == {"popular"}
+    assert samples[0] in load_task("pope", kind="popular")
+    images = load_task("scienceqa", config="ScienceQA-IMG", n=5)
+    assert all(s.image is not None for s in images)
