@@ -1,4 +1,4 @@
-"""Watch and change a network while it runs: `trace`, `edit`, and `rows`, the attention-row probe.
+"""Watch and change a network while it runs: `trace`, `edit`, `attend`, and the probe `rows`.
 
 The only place that registers anything on a model. Everything is placed on entering a `with` block
 and taken away on leaving it, whatever happens inside. Modules are given as `{key: module}`, and
@@ -15,6 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 PROBED = "irlib_rows"  # the name under which the probe stands in transformers' registries
+OWN = "irlib_attend"  # and that of an attention of one's own
 
 
 @contextmanager
@@ -146,6 +147,42 @@ def rows(
         decoder.set_attn_implementation(PROBED)
         stack.enter_context(edit(attentions, pass_on, at="input", once=True))
         yield seen
+
+
+@contextmanager
+def attend(decoder: nn.Module, attention: Callable) -> Iterator[None]:
+    """Let `attention` compute every attention of a transformers language model inside the block.
+
+    `attention(layer, query, key, value, mask, scaling) -> output`: query and output are `[row,
+    head, query, width]`, key and value what the layer's cache returns, `mask` the layer's own as
+    sdpa takes it (bool, or None), `scaling` the factor of the scores.
+
+    >>> from irlib import load
+    >>> vlm = load("mini-llava")
+    >>> with attend(vlm.decoder, lambda layer, query, *others: query * 0):
+    ...     blind = vlm.forward(vlm.prepare(question="What is a cat?"))
+    >>> blind.shape[0]
+    1
+    """
+    AttentionInterface.register(OWN, _own_attention)
+    AttentionMaskInterface.register(OWN, sdpa_mask)
+
+    def pass_on(key, args, kwargs):
+        return args, dict(kwargs, irlib_attention=attention)
+
+    modules = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
+    before = decoder.config._attn_implementation
+    with ExitStack() as stack:
+        stack.callback(decoder.set_attn_implementation, before)
+        decoder.set_attn_implementation(OWN)
+        stack.enter_context(edit(modules, pass_on, at="input"))
+        yield
+
+
+def _own_attention(module, query, key, value, attention_mask, *, irlib_attention, **kwargs):
+    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    output = irlib_attention(module.layer_idx, query, key, value, attention_mask, scaling)
+    return output.transpose(1, 2).contiguous(), None
 
 
 def _check(modules, at):
