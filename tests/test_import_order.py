@@ -12,6 +12,7 @@ ORDER = (  # a room may import from earlier lines, and from its own where no ins
     "compare hooks protocols provenance reader scores store tasks verdict plots",
     "families grids inputs layouts maps models pixels processors prompts shards shikra vlm",
     "attention cam cliff truncation",
+    "decoding prefill",
     "staircase",
     "sweeps",
     "across cli copies jobs reproduce widgets",

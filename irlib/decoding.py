@@ -1,0 +1,160 @@
+"""Greedy decoding of many variants of few prompts, with the keys that they share held once."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from irlib.hooks import attend
+from irlib.prefill import Run, head, visible
+from irlib.vlm import check_finite
+
+BLOCK = 64  # positions by which the keys of an answer grow: a copy of them every so many tokens
+LEAVE = 8  # finished rows leave once they are one in so many: each leaving copies what stays
+
+
+class Past:
+    """The keys of a batch of variants, as a cache for the decoder and an attention over it.
+
+    Row r goes on with sample `sample[r]` of the run, its image hidden from `layer[r]` on. What it
+    sees stands in two places: the run's keys, held once a sample (before layer[r] all of them, from
+    then on those of text before the picture), and its own: from layer[r] on the carried rows of the
+    prompt, and the answer's tokens.
+    """
+
+    is_compileable = False
+
+    def __init__(self, made: Run, sample: Tensor, layer: Tensor, keys: Mapping, index: Tensor):
+        self.made, self.sample, self.layer, self.index = made, sample, layer, index
+        self.real, self.before = made.real[sample], made.before[sample]
+        self.length, self.slots, self.said = self.before.shape[1], index.shape[1], 0
+        rows = len(sample)
+        self.own = {}
+        for number, shared in made.keys.items():
+            prompt = keys.get(number, [x[:0, :, : self.slots] for x in shared])
+            self.own[number] = [
+                torch.nn.functional.pad(x, (0, 0, 0, BLOCK, 0, 0, 0, rows - len(x))) for x in prompt
+            ]
+        self._seat()
+
+    def _seat(self):
+        """Row r is number `seat[r]` of the rows of its sample, samples counted from `low`."""
+        self.low, self.high = int(self.sample.min()), int(self.sample.max()) + 1
+        same = self.sample[:, None] == self.sample
+        self.seat = same.tril(-1).sum(1)
+        self.seats = int(self.seat.max()) + 1
+
+    def stay(self, rows: Tensor) -> None:
+        """Keep only these rows."""
+        for name in ("sample", "layer", "index", "real", "before"):
+            value = getattr(self, name)
+            setattr(self, name, value[rows.to(value.device)])
+        self.own = {n: [x[rows.to(x.device)] for x in pair] for n, pair in self.own.items()}
+        self._seat()
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_, **__) -> tuple[Tensor, Tensor]:
+        """Note the keys and values of the new token; all of the rows' own."""
+        end = self.slots + self.said + 1
+        for place, new in enumerate((keys, values)):
+            own = self.own[layer][place]
+            if end > own.shape[2]:
+                own = self.own[layer][place] = torch.nn.functional.pad(own, (0, 0, 0, BLOCK))
+            own[:, :, end - 1] = new[:, :, 0]
+        return tuple(own[:, :, :end] for own in self.own[layer])
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Positions before the new token."""
+        return self.length + self.said
+
+    get_query_offset = get_seq_length
+
+    def get_mask_sizes(self, length: int, layer: int = 0) -> tuple[int, int]:
+        """Number of keys and position of the first, as the decoder is to mask them."""
+        return self.length + self.said + length, 0
+
+    def attention(self, number, query, keys, values, mask, scaling) -> Tensor:
+        """Attention `[row, head, 1, width]` of the new tokens over shared and own keys together."""
+        device, (rows, heads, _, width) = query.device, query.shape
+        sample, seat = (self.sample - self.low).to(device), self.seat.to(device)
+        shared = [x[self.low : self.high] for x in self.made.keys[number]]
+        groups, columns = shared[0].shape[1:3]
+        query = query.view(rows, groups, -1, width)
+        scores = spread(gather(query, sample, seat, self.seats) @ shared[0].mT, sample, seat)
+        scores = torch.cat([scores, query @ keys.mT], -1).float() * scaling
+        sight = self._sight(number, mask).to(device)[:, None, None]
+        weights = scores.masked_fill_(~sight, -torch.inf).softmax(-1).to(query.dtype)
+        ours, own = weights[..., :columns], weights[..., columns:]
+        seen = spread(gather(ours, sample, seat, self.seats) @ shared[1], sample, seat)
+        return (seen + own @ values).view(rows, heads, 1, width)
+
+    def _sight(self, number, mask):
+        """What the new tokens see `[row, column]`: of the run's columns, then of their own."""
+        device = self.index.device
+        if mask is None:
+            seen = torch.ones(1, self.length + self.said + 1, dtype=torch.bool, device=device)
+        else:
+            seen = visible(mask)[:, -1].to(device)
+        seen = seen.expand(len(self.sample), -1)
+        hidden = (self.layer <= number).to(device)[:, None]
+        prompt, answer = seen[:, : self.length], seen[:, self.length :]
+        carried = prompt.gather(1, self.index) & self.real & hidden
+        return torch.cat([prompt & (self.before | ~hidden), carried, answer], 1)
+
+
+def gather(values: Tensor, sample: Tensor, seat: Tensor, seats: int) -> Tensor:
+    """`[row, group, query, ...]` as `[sample, group, seat and query, ...]`, empty seats zero."""
+    groups, *rest = values.shape[1:]
+    made = values.new_zeros(int(sample.max()) + 1, seats, groups, *rest)
+    made[sample, seat] = values
+    return made.transpose(1, 2).flatten(2, 3)
+
+
+def spread(values: Tensor, sample: Tensor, seat: Tensor) -> Tensor:
+    """The inverse of `gather`."""
+    return values.unflatten(2, (int(seat.max()) + 1, -1)).transpose(1, 2)[sample, seat]
+
+
+@torch.no_grad()
+def greedy(vlm, inputs, past: Past, logits: Tensor, limits: Sequence[int]) -> Tensor:
+    """Ids `[row, token]` said by each row of `past`, whose prompts end in `logits [row, token]`.
+
+    Row r has at most `limits[r]` tokens and whatever stands behind its end means nothing; rows that
+    have finished leave the batch. Raises `ValueError` where logits are not finite numbers.
+    """
+    end, limits = vlm.end_ids, torch.as_tensor(limits)
+    made = torch.zeros(len(limits), int(limits.max()), dtype=torch.long)
+    rows, done = torch.arange(len(limits)), torch.zeros(len(limits), dtype=torch.bool)
+    embedding = vlm.decoder.get_input_embeddings().weight.device
+    positions, text = past.made.position_ids, inputs.text["attention_mask"]
+    with attend(vlm.decoder, past.attention):
+        for step in range(made.shape[1]):
+            scores = logits.float()
+            check_finite("logits", scores)
+            scores[:, vlm.image_token_id] = -torch.inf
+            said = scores.argmax(-1)
+            made[rows, step] = said.cpu()
+            done |= torch.isin(said.cpu(), end) | (limits[rows] == step + 1)
+            if done.all():
+                break
+            if done.sum() * LEAVE >= len(done):
+                left = (~done).nonzero().flatten()
+                past.stay(left)
+                rows, said, done = rows[left], said[left.to(said.device)], done[left]
+            sample = past.sample.to(text.device)
+            mask = torch.cat([text[sample], text.new_ones(len(rows), step + 1)], 1)
+            at = torch.full((len(rows), 1), past.length + step)
+            if positions is not None:
+                at = positions[
+                    ..., past.sample.to(positions.device) * (positions.shape[-2] > 1), -1:
+                ]
+                at = at + 1 + step
+            states = vlm.decoder(
+                input_ids=said[:, None].to(embedding),
+                attention_mask=mask.to(embedding),
+                position_ids=at.to(embedding),
+                past_key_values=past,
+                use_cache=True,
+            ).last_hidden_state
+            past.said += 1
+            logits = head(vlm, states[:, -1])
+    return made
