@@ -16,25 +16,21 @@ LEAVE = 8  # finished rows leave once they are one in so many: each leaving copi
 class Past:
     """The keys of a batch of variants, as a cache for the decoder and an attention over it.
 
-    Row r goes on with sample `sample[r]` of the run, its image hidden from `layer[r]` on. What it
-    sees stands in two places: the run's keys, held once a sample (before layer[r] all of them, from
-    then on those of text before the picture), and its own: from layer[r] on the carried rows of the
-    prompt, and the answer's tokens.
+    Row r goes on with sample `sample[r]` of the run, its image hidden from `layer[r]` on; `layer`
+    ascends. What it sees stands in three places: the run's keys, held once a sample (before
+    layer[r] all of them, from then on those of text before the picture); from layer[r] on its own
+    `prompt`, the keys of the carried rows at the positions `index [row, slot]`, by layer, of the
+    first rows only; and those of the answer's tokens. `most` is how many of these can come.
     """
 
     is_compileable = False
 
-    def __init__(self, made: Run, sample: Tensor, layer: Tensor, keys: Mapping, index: Tensor):
-        self.made, self.sample, self.layer, self.index = made, sample, layer, index
-        self.real, self.before = made.real[sample], made.before[sample]
-        self.length, self.slots, self.said = self.before.shape[1], index.shape[1], 0
-        rows = len(sample)
-        self.own = {}
-        for number, shared in made.keys.items():
-            prompt = keys.get(number, [x[:0, :, : self.slots] for x in shared])
-            self.own[number] = [
-                torch.nn.functional.pad(x, (0, 0, 0, BLOCK, 0, 0, 0, rows - len(x))) for x in prompt
-            ]
+    def __init__(self, made: Run, sample, layer, *, index: Tensor, prompt: Mapping, most: int):
+        self.made, self.index, self.prompt = made, index, dict(prompt)
+        self.sample, self.layer = torch.as_tensor(sample), torch.as_tensor(layer)
+        self.real, self.before = made.real[self.sample], made.before[self.sample]
+        self.length, self.said, self.block = self.before.shape[1], 0, min(BLOCK, most)
+        self.answer = {}
         self._seat()
 
     def _seat(self):
@@ -42,25 +38,27 @@ class Past:
         self.low, self.high = int(self.sample.min()), int(self.sample.max()) + 1
         same = self.sample[:, None] == self.sample
         self.seat = same.tril(-1).sum(1)
-        self.seats = int(self.seat.max()) + 1
 
-    def stay(self, rows: Tensor) -> None:
-        """Keep only these rows."""
+    def stay(self, left: Tensor) -> None:
+        """Keep only the rows `left`, in this ascending order."""
         for name in ("sample", "layer", "index", "real", "before"):
             value = getattr(self, name)
-            setattr(self, name, value[rows.to(value.device)])
-        self.own = {n: [x[rows.to(x.device)] for x in pair] for n, pair in self.own.items()}
+            setattr(self, name, value[left.to(value.device)])
+        for held in (self.prompt, self.answer):
+            for number, pair in held.items():
+                rows = left[left < len(pair[0])].to(pair[0].device)
+                held[number] = tuple(x[rows] for x in pair)
         self._seat()
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_, **__) -> tuple[Tensor, Tensor]:
-        """Note the keys and values of the new token; all of the rows' own."""
-        end = self.slots + self.said + 1
-        for place, new in enumerate((keys, values)):
-            own = self.own[layer][place]
-            if end > own.shape[2]:
-                own = self.own[layer][place] = torch.nn.functional.pad(own, (0, 0, 0, BLOCK))
-            own[:, :, end - 1] = new[:, :, 0]
-        return tuple(own[:, :, :end] for own in self.own[layer])
+        """Note the keys and values of the new token; those of the answer up to it."""
+        pair = self.answer.get(layer, (keys[:, :, :0], values[:, :, :0]))
+        if self.said == pair[0].shape[2]:
+            pair = tuple(torch.nn.functional.pad(x, (0, 0, 0, self.block)) for x in pair)
+            self.answer[layer] = pair
+        for held, new in zip(pair, (keys, values), strict=True):
+            held[:, :, self.said] = new[:, :, 0]
+        return tuple(held[:, :, : self.said + 1] for held in pair)
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Positions before the new token."""
@@ -73,19 +71,28 @@ class Past:
         return self.length + self.said + length, 0
 
     def attention(self, number, query, keys, values, mask, scaling) -> Tensor:
-        """Attention `[row, head, 1, width]` of the new tokens over shared and own keys together."""
+        """Attention `[row, head, 1, width]` of the new tokens over all that they see."""
         device, (rows, heads, _, width) = query.device, query.shape
         sample, seat = (self.sample - self.low).to(device), self.seat.to(device)
-        shared = [x[self.low : self.high] for x in self.made.keys[number]]
-        groups, columns = shared[0].shape[1:3]
-        query = query.view(rows, groups, -1, width)
-        scores = spread(gather(query, sample, seat, self.seats) @ shared[0].mT, sample, seat)
-        scores = torch.cat([scores, query @ keys.mT], -1).float() * scaling
+        shared, shared_values = (x[self.low : self.high] for x in self.made.keys[number])
+        prompt, prompt_values = self.prompt.get(number, (None, None))
+        end = self.length + self.index.shape[1]
+        query = query.view(rows, keys.shape[1], -1, width)
+        scores = query.new_zeros(*query.shape[:3], end + keys.shape[2])
+        scores[..., : self.length] = spread(gather(query, sample, seat) @ shared.mT, sample, seat)
+        if prompt is not None:
+            first = slice(len(prompt))
+            scores[first, ..., self.length : end] = query[first] @ prompt.mT
+        scores[..., end:] = query @ keys.mT
         sight = self._sight(number, mask).to(device)[:, None, None]
-        weights = scores.masked_fill_(~sight, -torch.inf).softmax(-1).to(query.dtype)
-        ours, own = weights[..., :columns], weights[..., columns:]
-        seen = spread(gather(ours, sample, seat, self.seats) @ shared[1], sample, seat)
-        return (seen + own @ values).view(rows, heads, 1, width)
+        weights = (scores.float() * scaling).masked_fill_(~sight, -torch.inf).softmax(-1)
+        weights = weights.to(query.dtype)
+        seen = weights[..., end:] @ values
+        if prompt is not None:
+            seen[first] += weights[first, ..., self.length : end] @ prompt_values
+        ours = gather(weights[..., : self.length], sample, seat)
+        seen += spread(ours @ shared_values, sample, seat)
+        return seen.view(rows, heads, 1, width)
 
     def _sight(self, number, mask):
         """What the new tokens see `[row, column]`: of the run's columns, then of their own."""
@@ -101,10 +108,10 @@ class Past:
         return torch.cat([prompt & (self.before | ~hidden), carried, answer], 1)
 
 
-def gather(values: Tensor, sample: Tensor, seat: Tensor, seats: int) -> Tensor:
+def gather(values: Tensor, sample: Tensor, seat: Tensor) -> Tensor:
     """`[row, group, query, ...]` as `[sample, group, seat and query, ...]`, empty seats zero."""
-    groups, *rest = values.shape[1:]
-    made = values.new_zeros(int(sample.max()) + 1, seats, groups, *rest)
+    places = int(sample.max()) + 1, int(seat.max()) + 1
+    made = values.new_zeros(*places, *values.shape[1:])
     made[sample, seat] = values
     return made.transpose(1, 2).flatten(2, 3)
 

@@ -150,7 +150,9 @@ def climb(
     `[variant, head, slot, width]` of the first variants: those hidden from this layer or before.
     """
     sample, layer = torch.as_tensor(sample), torch.as_tensor(layer)
-    index = torch.stack([made.index[v][n] for n, v in zip(sample.tolist(), layer.tolist())])
+    index = torch.stack(
+        [made.index[v][n] for n, v in zip(sample.tolist(), layer.tolist(), strict=True)]
+    )
     real, before = made.real[sample], made.before[sample]
     width = int(before.any(0).nonzero().amax()) + 1 if before.any() else 0  # shared columns
     columns = torch.cat([torch.arange(width, device=index.device).expand(len(index), -1), index], 1)

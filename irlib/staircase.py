@@ -69,9 +69,9 @@ def answers_by_layer(
     found, end = {}, vlm.n_layers
     for variants in parts:
         logits, index, keys = _start(vlm, made, variants, whole=True)
-        sample, layer = map(torch.tensor, zip(*variants, strict=True))
-        past = Past(made, sample, layer, keys, index)
         most = [limits[row] for row, _ in variants]
+        sample, layer = zip(*variants, strict=True)
+        past = Past(made, sample, layer, index=index, prompt=keys, most=max(most))
         said = vlm.read(greedy(vlm, inputs, past, logits, most), most)
         found |= dict(zip(variants, zip(said.ids, said.texts, strict=True), strict=True))
     rows = range(len(inputs))
