@@ -16,8 +16,8 @@ LEAVE = 8  # finished rows leave once they are one in so many: each leaving copi
 class Past:
     """The keys of a batch of variants, as a cache for the decoder and an attention over it.
 
-    Row r goes on with sample `sample[r]` of the run, its image hidden from `layer[r]` on; `layer`
-    ascends. What it sees stands in three places: the run's keys, held once a sample (before
+    Row r is `variants[r]`: sample `sample[r]` of the run, its image hidden from `layer[r]` on;
+    layers ascend. What it sees stands in three places: the run's keys, held once a sample (before
     layer[r] all of them, from then on those of text before the picture); from layer[r] on its own
     `prompt`, the keys of the carried rows at the positions `index [row, slot]`, by layer, of the
     first rows only; and those of the answer's tokens. `most` is how many of these can come.
@@ -25,9 +25,9 @@ class Past:
 
     is_compileable = False
 
-    def __init__(self, made: Run, sample, layer, *, index: Tensor, prompt: Mapping, most: int):
+    def __init__(self, made: Run, variants, *, index: Tensor, prompt: Mapping, most: int):
         self.made, self.index, self.prompt = made, index, dict(prompt)
-        self.sample, self.layer = torch.as_tensor(sample), torch.as_tensor(layer)
+        self.sample, self.layer = torch.tensor(variants).T
         self.real, self.before = made.real[self.sample], made.before[self.sample]
         self.length, self.said, self.block = self.before.shape[1], 0, min(BLOCK, most)
         self.answer = {}

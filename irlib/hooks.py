@@ -128,8 +128,6 @@ def rows(
     >>> round(weights[0].sum(-1).mean().item(), 4)
     1.0
     """
-    AttentionInterface.register(PROBED, _sdpa_and_probe)
-    AttentionMaskInterface.register(PROBED, sdpa_mask)  # without it every mask would be None
     seen: dict[int, object] = {}
 
     def pass_on(key, args, kwargs):
@@ -141,11 +139,10 @@ def rows(
 
     if attentions is None:
         attentions = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
-    before = decoder.config._attn_implementation
-    with ExitStack() as stack:
-        stack.callback(decoder.set_attn_implementation, before)
-        decoder.set_attn_implementation(PROBED)
-        stack.enter_context(edit(attentions, pass_on, at="input", once=True))
+    with (
+        _implemented(decoder, PROBED, _sdpa_and_probe),
+        edit(attentions, pass_on, at="input", once=True),
+    ):
         yield seen
 
 
@@ -164,22 +161,34 @@ def attend(decoder: nn.Module, attention: Callable) -> Iterator[None]:
     >>> blind.shape[0]
     1
     """
-    AttentionInterface.register(OWN, _own_attention)
-    AttentionMaskInterface.register(OWN, sdpa_mask)
 
     def pass_on(key, args, kwargs):
         return args, dict(kwargs, irlib_attention=attention)
 
     modules = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
-    before = decoder.config._attn_implementation
-    with ExitStack() as stack:
-        stack.callback(decoder.set_attn_implementation, before)
-        decoder.set_attn_implementation(OWN)
-        stack.enter_context(edit(modules, pass_on, at="input"))
+    with _implemented(decoder, OWN, _own_attention), edit(modules, pass_on, at="input"):
         yield
 
 
+@contextmanager
+def _implemented(decoder, name, attention):
+    """Inside the block the decoder's attention is the one registered under this name."""
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, sdpa_mask)  # without it every mask would be None
+    before = decoder.config._attn_implementation
+    decoder.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        decoder.set_attn_implementation(before)
+
+
 def _own_attention(module, query, key, value, attention_mask, *, irlib_attention, **kwargs):
+    if kwargs.get("softcap") is not None:
+        raise ValueError(
+            "asked for an attention of one's own, found a model that caps its attention scores; "
+            "use a model without softcapping"
+        )
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     output = irlib_attention(module.layer_idx, query, key, value, attention_mask, scaling)
     return output.transpose(1, 2).contiguous(), None

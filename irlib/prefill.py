@@ -1,8 +1,8 @@
-"""The prompts under every truncation layer: one full pass, then one pass up the staircase.
+"""One full pass of the untouched model over prompts, which keeps what its layers were given.
 
-`run` is the untouched model and keeps what the decoder layers were given; in `climb` layer l then
-carries every variant that hides the image from layer L <= l on, and of it only the rows that can
-feel it: the text after the picture and the kept image tokens.
+All that truncation changes can be made of it: hiding the image from layer L on leaves everything
+below L as it is, and above it the text before the picture. What must be computed again are the
+`carried` rows: the text after the picture's first token, and the image tokens that stay.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,17 @@ from irlib.inputs import Inputs
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one full pass leaves behind, for `climb` and for decoding; n samples, s positions.
+    """What one full pass of n samples and s positions leaves behind.
 
     `logits [n, vocabulary]` and `position_ids` (None, or `[..., n, s]`) as the model made them.
-    By layer: `keys`, pairs `[n, head, column, width]` of the first columns; `arguments` of the
-    layer; `added [n, s, channel]`, what the model adds behind it, where it does. By the layer that
-    hides first: `index [n, slot]`, the positions of the rows to carry, those of text last, and
-    `states [n, slot, channel]` of these rows. `real [n, slot]` tells true slots from padding,
-    `before [n, s]` are the text positions that never change.
+    By layer: `keys`, two tensors `[n, head, column, width]`, keys and values; `arguments` of the
+    layer; `added [n, s, channel]`, what the model adds behind it, where it does. By layer that the
+    image can be hidden from: `index [n, slot]`, the positions of the carried rows, text last, and
+    `states [n, slot, channel]`, what these rows are there. `real [n, slot]` tells them from the
+    padding before them; `before [n, s]` are the text positions that never change.
+
+    In bytes, of b an element: `states` are layers x n x slots x channels x b, `keys` 2 x layers x
+    n x s x heads x width x b, as in any generation.
     """
 
     logits: Tensor
@@ -48,11 +51,11 @@ class Recorder:
         self.width, self.prefix, self.keys = width, prefix, {}
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_, **__) -> tuple[Tensor, Tensor]:
-        """Note the new keys and values; what attention is given stands behind the prefix."""
-        short = self.width < keys.shape[2]
-        pair = keys, values
+        """Note the new keys and values; attention is given the prefix and these behind it."""
+        short, pair = self.width < keys.shape[2], (keys, values)
         self.keys[layer] = tuple(x[:, :, : self.width].clone() if short else x for x in pair)
-        return tuple(map(_behind, self.prefix, pair)) if self.prefix else pair
+        prefix = self.prefix or [x[:, :, :0] for x in pair]
+        return tuple(torch.cat([x, new], 2) for x, new in zip(prefix, pair, strict=True))
 
     def get_seq_length(self, layer: int = 0) -> int:
         """No position has been seen before."""
@@ -65,16 +68,14 @@ class Recorder:
         return length, 0
 
 
-def _behind(prefix, new):
-    return torch.cat([prefix, new], 2)
-
-
 @torch.no_grad()
 def run(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0, whole: bool = True) -> Run:
-    """The untouched model on `inputs`, and what `climb` needs to hide the image from `layers` on.
+    """The untouched model on `inputs`, and what is needed to hide the image from `layers` on.
 
-    `whole=False` keeps the keys of the columns before the last picture's first token only: enough
-    to climb, not to decode. Raises `ValueError` where pixels or logits are not finite numbers.
+    With `keep` the best image tokens of each layer stay, ranked as `truncate` ranks them: by the
+    head-averaged attention of the prompt's last position in the layer below. `whole=False` keeps
+    the keys of no column behind the first token of any picture. Raises `ValueError` where pixels or
+    logits are not finite numbers.
     """
     image = inputs.spans.image
     text = inputs.text["attention_mask"].bool() & ~image
@@ -84,9 +85,13 @@ def run(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0, whole: boo
     now = {"returned": None}
 
     def begin(mask):
-        ahead = place > place[:, None]
-        if mask is not None:
-            both_ways = (visible(mask) & ahead & (place < first)[..., None]).flatten(1).any(1)
+        if mask is not None:  # where text sees what follows it, no text stands before the picture
+            ahead = place > place[:, None]
+            both_ways = (
+                (visible(mask).to(ahead.device) & ahead & (place < first)[..., None])
+                .flatten(1)
+                .any(1)
+            )
             first.masked_fill_(both_ways[:, None] & image.any(1, keepdim=True), 0)
         carried = text & (place >= first)
         width = int(carried.sum(1).amax())
@@ -111,7 +116,7 @@ def run(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0, whole: boo
         if layer in layers and image.any():
             index = now["text"]
             if keep:
-                scores = seen[layer - 1].masked_fill(~image, -torch.inf)
+                scores = seen[layer - 1].to(image.device).masked_fill(~image, -torch.inf)
                 best = scores.argsort(dim=1, descending=True, stable=True)[:, :keep]
                 index = torch.cat([best, index], 1)
             made["index"][layer] = index
@@ -137,61 +142,6 @@ def run(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0, whole: boo
 
 def _head_average(weights, _):
     return weights.mean(1)[:, 0]
-
-
-@torch.no_grad()
-def climb(
-    vlm, made: Run, sample: Sequence[int], layer: Sequence[int], *, whole: bool = True
-) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
-    """Logits `[variant, vocabulary]` after the prompts, the image hidden from a layer on in each.
-
-    Variant v is row `sample[v]` of the run, hidden from `layer[v]` < n_layers on; `layer` ascends.
-    Also returns, with `whole=True`, the keys and values of the carried rows by layer, each
-    `[variant, head, slot, width]` of the first variants: those hidden from this layer or before.
-    """
-    sample, layer = torch.as_tensor(sample), torch.as_tensor(layer)
-    index = torch.stack(
-        [made.index[v][n] for n, v in zip(sample.tolist(), layer.tolist(), strict=True)]
-    )
-    real, before = made.real[sample], made.before[sample]
-    width = int(before.any(0).nonzero().amax()) + 1 if before.any() else 0  # shared columns
-    columns = torch.cat([torch.arange(width, device=index.device).expand(len(index), -1), index], 1)
-    among = torch.cat([before[:, :width], real], 1)[:, None]
-    itself = torch.eye(columns.shape[1], device=index.device, dtype=torch.bool)[width:]
-    masks, keys, states = {}, {}, None
-    for number, module in enumerate(vlm.decoder.layers):
-        here = sample[layer == number]
-        if len(here):
-            new = made.states[number][here.to(made.states[number].device)]
-            states = new if states is None else torch.cat([states, new])
-        if states is None:
-            continue
-        rows_of, at = sample[: len(states)], index[: len(states)]
-        kwargs = dict(made.arguments[number])
-        mask = kwargs.get("attention_mask")
-        if id(mask) not in masks:
-            # padding sees itself: a query that sees nothing would have no softmax
-            sight = look(mask, sample, index, columns) & among | itself
-            lowest = torch.finfo(states.dtype).min
-            masks[id(mask)] = torch.zeros_like(sight, dtype=states.dtype).masked_fill_(
-                ~sight, lowest
-            )[:, None]
-        kwargs["attention_mask"] = masks[id(mask)][: len(states)]
-        kwargs["position_embeddings"] = tuple(
-            take(one, rows_of[:, None], at) for one in kwargs["position_embeddings"]
-        )
-        if kwargs.get("position_ids") is not None:
-            kwargs["position_ids"] = take(kwargs["position_ids"][..., None], rows_of[:, None], at)[
-                ..., 0
-            ]
-        prefix = tuple(x[rows_of.to(x.device), :, :width] for x in made.keys[number])
-        cache = Recorder(index.shape[1], prefix)
-        states = module(states, past_key_values=cache, **kwargs)
-        if whole:
-            keys |= cache.keys
-        if number in made.added:
-            states = states + take(made.added[number], rows_of[:, None], at)
-    return head(vlm, vlm.decoder.norm(states[:, -1])), keys
 
 
 def head(vlm, states: Tensor) -> Tensor:
