@@ -134,6 +134,17 @@ def test_rows_that_end_leave_and_the_others_go_on(family, mixed, name, keep, mon
     assert left == sorted(left, reverse=True)
 
 
+def test_rows_leave_at_their_own_limits(tiny_llava, mixed, monkeypatch):
+    left, stay = [], Past.stay
+    config = copy.deepcopy(tiny_llava.model.generation_config)
+    config.update(eos_token_id=None)
+    monkeypatch.setattr(tiny_llava.model, "generation_config", config)
+    monkeypatch.setattr("irlib.decoding.LEAVE", 99)
+    monkeypatch.setattr(Past, "stay", lambda past, rows: (left.append(len(rows)), stay(past, rows)))
+    answers_by_layer(tiny_llava, tiny_llava.prepare(mixed), layers=range(5))
+    assert left == [10, 5]  # the row without a picture after 3 tokens, then one picture's after 5
+
+
 def test_long_answers_equal_the_oracle_over_several_blocks(family, mixed, monkeypatch):
     monkeypatch.setattr("irlib.decoding.BLOCK", 3)
     for name in ("llava", "gemma3"):  # the window of 12 positions passes over the prompt
@@ -276,6 +287,19 @@ def test_weights_that_are_no_numbers_are_refused(tiny_llava, mixed):
     with pytest.raises(ValueError, match=refusal):
         logits_by_layer(vlm, inputs, layers=[0])
     assert hooks_on(vlm.decoder) == 0
+
+
+def test_numbers_that_end_with_the_picture_hidden_are_refused(tiny_llava, sample, monkeypatch):
+    monkeypatch.setattr(staircase, "head", lambda vlm, states: states * torch.nan)
+    with pytest.raises(ValueError, match=r"logits that are not finite numbers"):
+        logits_by_layer(tiny_llava, tiny_llava.prepare(sample), layers=[0])
+
+
+def test_padding_sees_itself_so_that_half_precision_has_a_softmax():
+    mask = staircase._mask(
+        torch.zeros(2, 3, 5, dtype=torch.bool), torch.tensor(True), torch.float16
+    )
+    assert torch.equal(mask[1, 0] == 0, torch.eye(5, dtype=torch.bool)[2:])
 
 
 def test_numbers_that_end_within_an_answer_are_refused(tiny_llava, sample):
