@@ -1,4 +1,4 @@
-"""Watch and change a network while it runs: `trace`, `edit`, and `rows`, the attention-row probe.
+"""Watch and change a network while it runs: `trace`, `edit`, `attend`, and the probe `rows`.
 
 The only place that registers anything on a model. Everything is placed on entering a `with` block
 and taken away on leaving it, whatever happens inside. Modules are given as `{key: module}`, and
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from irlib.probe import probed
+from irlib.registry import own_attention
 
 
 @contextmanager
@@ -149,6 +150,30 @@ def rows(
             f"asked for the attention of {missed}, found that it is not computed by way of "
             f"transformers' registry ({name!r}); use a decoder of transformers as it comes"
         )
+
+
+@contextmanager
+def attend(decoder: nn.Module, attention: Callable) -> Iterator[None]:
+    """Let `attention` compute every attention of a transformers language model inside the block.
+
+    `attention(layer, query, key, value, mask, scaling) -> output`: query and output are `[row,
+    head, query, width]`, key and value what the layer's cache returns, `mask` the layer's own as
+    sdpa takes it (bool, or None), `scaling` the factor of the scores.
+
+    >>> from irlib import load
+    >>> vlm = load("mini-llava")
+    >>> with attend(vlm.decoder, lambda layer, query, *others: query * 0):
+    ...     blind = vlm.forward(vlm.prepare(question="What is a cat?"))
+    >>> blind.shape[0]
+    1
+    """
+
+    def pass_on(key, args, kwargs):
+        return args, dict(kwargs, irlib_attention=attention)
+
+    modules = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
+    with own_attention(decoder), edit(modules, pass_on, at="input"):
+        yield
 
 
 def _check(modules, at):

@@ -44,7 +44,7 @@ def truncate(
     >>> hidden == vlm.answer(inputs).text  # there is no picture to hide
     True
     """
-    start = _layer_by_row(vlm, inputs, layer)
+    start = layer_by_row(vlm, inputs, layer)
     image = inputs.spans.image
     hidden = image & ~_kept(vlm, inputs, start.cpu(), keep, ranking, rank_row)
     hidden = hidden.roll(offset, dims=1)
@@ -83,7 +83,8 @@ def rank(vlm, inputs: Inputs, *, rank_row: str = "last") -> Tensor:
     return torch.stack([seen[layer].to(vlm.device) for layer in sorted(seen)])
 
 
-def _layer_by_row(vlm, inputs, layer) -> Tensor:
+def layer_by_row(vlm, inputs: Inputs, layer: int | Sequence[int]) -> Tensor:
+    """The layer of each row of `inputs`; raises `ValueError` for one out of range."""
     start = (
         torch.as_tensor(int(layer)).expand(len(inputs)) if isinstance(layer, Integral) else layer
     )
@@ -97,24 +98,33 @@ def _layer_by_row(vlm, inputs, layer) -> Tensor:
     return start
 
 
-def _kept(vlm, inputs, start, keep, ranking, rank_row) -> Tensor:
-    """Mask `[row, position]` of the image tokens that stay visible."""
-    image = inputs.spans.image
-    kept, counts = torch.zeros_like(image), image.sum(1)
+def check_keep(inputs: Inputs, keep: int, start: Tensor | None) -> None:
+    """Raise `ValueError` where `keep` image tokens cannot stay, ranked before layer `start[row]`.
+
+    `start` is None for tokens that somebody else ranks.
+    """
+    counts = inputs.spans.image.sum(1)
     pictures = counts > 0
     if keep < 0 or (pictures & (counts < keep)).any():
         raise ValueError(
             f"asked to keep {keep} image tokens, found {counts[pictures].tolist()} a picture; "
             "keep between 0 and that number"
         )
-    if keep == 0 or not pictures.any():
+    if keep and start is not None and (start.cpu()[pictures.cpu()] == 0).any():
+        raise ValueError(
+            f"asked to keep {keep} image tokens from layer 0 on, found no layer before it to "
+            "rank them by; start at layer 1, or give ranking=, one score an image token"
+        )
+
+
+def _kept(vlm, inputs, start, keep, ranking, rank_row) -> Tensor:
+    """Mask `[row, position]` of the image tokens that stay visible."""
+    image = inputs.spans.image
+    kept, counts = torch.zeros_like(image), image.sum(1)
+    check_keep(inputs, keep, start if ranking is None else None)
+    if keep == 0 or not image.any():
         return kept
     if ranking is None:
-        if (start[pictures.cpu()] == 0).any():
-            raise ValueError(
-                f"asked to keep {keep} image tokens from layer 0 on, found no layer before it to "
-                "rank them by; start at layer 1, or give ranking=, one score an image token"
-            )
         attention = rank(vlm, inputs, rank_row=rank_row)
         ranking = [attention[start[row] - 1, row, image[row]] for row in range(len(inputs))]
     sizes = [len(scores) for scores in ranking]

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -122,7 +123,7 @@ class VLM:
         _check_pixels(inputs)
         model, batch = self.family.call(self.model, inputs.batch)
         logits = model(**batch, use_cache=False, **kwargs).logits.to(self.device)
-        _check_finite("logits", logits)
+        check_finite("logits", logits)
         return logits
 
     @torch.no_grad()
@@ -146,8 +147,18 @@ class VLM:
             generation_config=settings,
             logits_processor=[_finite_scores],
         )[:, inputs.length :].cpu()
+        return self.read(made, limits)
+
+    def read(self, made: Tensor, limits: Sequence[int]) -> Answer:
+        """The `Answer` in generated ids `[row, token]`: up to the first end or the row's limit.
+
+        >>> from irlib import load
+        >>> vlm = load("mini-llava")
+        >>> [len(ids) for ids in vlm.read(torch.tensor([[9, 9, 9], [9, 2, 9]]), [2, 3]).ids]
+        [2, 1]
+        """
         tokenizer = self.processor.tokenizer
-        special, end = torch.tensor(tokenizer.all_special_ids), self._end_ids()
+        special, end = torch.tensor(tokenizer.all_special_ids), self.end_ids
         ids = []
         for row, limit in zip(made, limits, strict=True):
             stop = torch.isin(row, end).nonzero()[:1].flatten().tolist() or [len(row)]
@@ -156,17 +167,20 @@ class VLM:
         texts = [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
         return Answer(tuple(ids), tuple(texts))
 
-    def _end_ids(self):
+    @property
+    def end_ids(self) -> Tensor:
+        """The token ids that end an answer."""
         end = self.model.generation_config.eos_token_id
         return torch.tensor(end if isinstance(end, list) else [] if end is None else [end])
 
 
 def _check_pixels(inputs):
     for visual in inputs.visual:
-        _check_finite("pixels", visual and visual.get("pixel_values"))
+        check_finite("pixels", visual and visual.get("pixel_values"))
 
 
-def _check_finite(what, values):
+def check_finite(what: str, values: Tensor | None) -> None:
+    """Raise `ValueError` where `values` are not finite numbers; `what` names them."""
     if values is not None and not values.isfinite().all():
         raise ValueError(
             f"asked the model for an answer, found {what} that are not finite numbers; check the "
@@ -176,5 +190,5 @@ def _check_finite(what, values):
 
 def _finite_scores(ids, scores):
     """A logits processor that changes nothing; suppressed tokens are -inf, a NaN is a fault."""
-    _check_finite("logits", scores.nan_to_num(neginf=0.0, posinf=torch.inf, nan=torch.nan))
+    check_finite("logits", scores.nan_to_num(neginf=0.0, posinf=torch.inf, nan=torch.nan))
     return scores

@@ -11,7 +11,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from irlib.hooks import edit, rows, trace
+from irlib.hooks import attend, edit, rows, trace
 
 
 @pytest.fixture
@@ -312,3 +312,36 @@ def test_rows_refuse_a_decoder_that_did_not_run(tiny_llava):
         rows(tiny_llava.decoder, torch.zeros(1, 1).long()),
     ):
         pass
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_own_attention_stands_in_for_the_decoders(tiny_llava, samples, error):
+    inputs, seen = tiny_llava.prepare(samples), []
+
+    def by_hand(layer, query, key, value, mask, scaling):
+        seen.append(layer)
+        key, value = (x.repeat_interleave(2, 1) for x in (key, value))  # two heads a group
+        scores = (query @ key.mT * scaling).masked_fill(~mask, torch.finfo(query.dtype).min)
+        return scores.softmax(-1) @ value
+
+    with torch.no_grad():
+        expected = tiny_llava.forward(inputs)[:, -1]
+        try:
+            with attend(tiny_llava.decoder, by_hand):
+                found = tiny_llava.forward(inputs)[:, -1]
+                if error:
+                    raise error
+        except KeyboardInterrupt:
+            pass
+    assert torch.allclose(found, expected, atol=2e-5, rtol=0)  # rounding of another kernel
+    assert seen == [0, 1, 2, 3]
+    assert torch.equal(tiny_llava.forward(inputs)[:, -1], expected)
+    assert hooks_on(tiny_llava.decoder) == 0
+
+
+def test_own_attention_is_refused_where_scores_are_capped(tiny_llava):
+    with (
+        attend(tiny_llava.decoder, lambda *given: given[1]),
+        pytest.raises(ValueError, match=r"caps its attention scores"),
+    ):
+        tiny_llava.decoder(input_ids=torch.tensor([[5]]), softcap=30.0)

@@ -10,10 +10,11 @@ import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
     "compare costs hooks hub originals pictures plots probe protocols provenance reader"
-    " saving scores shapes splits store tasks verdict wording",
+    " registry saving scores shapes splits store tasks verdict wording",
     "anatomy conversations families grids inputs layouts maps models pixels placement"
     " processors prompts shards shikra skeleton slopes targets vlm",
     "attention cam cliff truncation",
+    "decoding prefill",
     "staircase",
     "sweeps",
     "across cli copies draws jobs ledger listing planning reproduce runs widgets",
@@ -31,6 +32,7 @@ DOORS = {
         "placement",
         "probe",
         "processors",
+        "registry",
         "shikra",
         "skeleton",
     },
@@ -38,7 +40,7 @@ DOORS = {
     "datasets": {"splits"},
     "pooch": {"scores"},
 }
-TORCHLESS = set(ORDER[0].split()) - {"hooks", "probe", "saving"}
+TORCHLESS = set(ORDER[0].split()) - {"hooks", "probe", "registry", "saving"}
 FILES = sorted(Path(irlib.__file__).parent.rglob("*.py"))
 
 
