@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return _say(f"irlib: {error}", failed=True)
 
 
@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
     )
+    figures.add_argument(
+        "--scheduler", metavar="ADDRESS", help="sweep on dask workers, e.g. tcp://127.0.0.1:8786"
+    )
     command("list", _list, "Tell figures, models with their scores, and tasks with their prompts.")
     command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
@@ -68,7 +71,8 @@ def _reproduce(options) -> int:
             raise ValueError(f"--set was given {item!r}; it has no NAME=VALUE; write --set n=8.")
         settings[name] = value
     planned = jobs.plan(options.stems, profile=options.profile, settings=settings)
-    return _report(reproduce.run(planned, workers=options.jobs, fresh=options.fresh))
+    setting = {"workers": options.jobs, "fresh": options.fresh, "scheduler": options.scheduler}
+    return _report(reproduce.run(planned, **setting))
 
 
 def _notebooks(options) -> int:

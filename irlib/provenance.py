@@ -1,5 +1,6 @@
 """What a number was made from, as hashes: sources, notebook, model, rows, versions, threads."""
 
+import ast
 import hashlib
 import json
 import os
@@ -10,15 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = tuple("matplotlib numpy pandas pillow scipy tokenizers torch transformers".split())
-DRAWING = (
-    "across",
-    "cli",
-    "plots",
-    "reproduce",
-    "store",
-    "verdict",
-    "widgets",
-)  # no table hangs on these
+ANSWERING = tuple("numpy pillow tokenizers torch transformers".split())  # of these an answer's
+# no table that `cached` keeps hangs on these
+DRAWING = tuple("across answers cli engines plots reproduce store verdict widgets".split())
+INSTRUMENT = ("models", "staircase")  # what turns a row into answers, with all that they import
+HANDED = ("store", "tasks")  # give it rows and folders, whose content is hashed itself
 
 
 def fingerprint(value: object) -> str:
@@ -38,6 +35,60 @@ def sources(package: Path, *, skip: Iterable[str] = ()) -> str:
         if place.parts[0].removesuffix(".py") not in skip:
             digest.update(place.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def closure(names: Iterable[str], package: Path, *, leave: Iterable[str] = ()) -> list[Path]:
+    """Return the files of these modules of a package and of all of it that they import, sorted.
+
+    Read from every import in the sources, wherever it stands, so that none can be forgotten;
+    modules in `leave` are not followed. Raises FileNotFoundError for a module that is not there.
+
+    >>> [path.name for path in closure(["grids"], Path(__file__).parent)]
+    ['grids.py']
+    """
+    found, waiting = set(), [(name,) for name in names]
+    for name in names:
+        if _file(package, (name,)) is None:
+            raise FileNotFoundError(
+                f"asked for the sources of {name!r}, found no such module in {package}; name one "
+                "that is there"
+            )
+    while waiting:
+        path = _file(package, waiting.pop())
+        if path is None or path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = []
+            if isinstance(node, ast.Import):
+                named = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                home = node.module or ""
+                if node.level:  # relative: counted from the file's own package
+                    above = path.relative_to(package.parent).parts[: -node.level]
+                    home = ".".join([*above, *filter(None, [home])])
+                named = [f"{home}.{alias.name}" for alias in node.names]
+            for parts in (name.split(".") for name in named):
+                inside = tuple(parts[1:])
+                if parts[0] == package.name and inside and inside[0] not in leave:
+                    waiting += [inside[: i + 1] for i in range(len(inside))]
+    return sorted(found)
+
+
+def instrument(package: Path = Path(__file__).parent) -> str:
+    """Return the sha256 of the sources that turn a row into answers; plots and scores are none."""
+    files = closure(INSTRUMENT, package, leave=HANDED)
+    told = [[path.relative_to(package).as_posix(), path.read_text("utf-8")] for path in files]
+    return fingerprint(told)
+
+
+def _file(package: Path, name: tuple[str, ...]) -> Path | None:
+    """Return the file of a module inside a package; None where the name is none of a module."""
+    place = package.joinpath(*name)
+    for path in (place.with_suffix(".py"), place / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
 
 
 def notebook(path: Path) -> str | None:
@@ -85,6 +136,28 @@ def rows(samples: Iterable) -> dict[str, dict]:
         task: {"rows": counts[task], "sha256": digest.hexdigest()}
         for task, digest in sorted(digests.items())
     }
+
+
+def asked(sample, *, max_new_tokens: int | None = None) -> str:
+    """Return the sha256 of what a model is asked by a sample: words, picture, length of the answer.
+
+    Its task, key, reference and boxes are no part of it: no answer hangs on them. Raises OSError
+    for a picture that cannot be read and ValueError for something that is none.
+    """
+    image, limit = sample.image, max_new_tokens or sample.max_new_tokens
+    digest = hashlib.sha256(fingerprint([sample.question, sample.prompt, limit]).encode())
+    if isinstance(image, str | Path):
+        digest.update(b"file" + Path(image).read_bytes())
+    elif hasattr(image, "tobytes") and hasattr(image, "getexif"):
+        upright = image.getexif().get(0x0112)  # the tag that says how a picture is to be turned
+        palette = image.getpalette() if image.mode == "P" else None
+        digest.update(f"{image.mode}{image.size}{upright}{palette}".encode() + image.tobytes())
+    elif image is not None:
+        raise ValueError(
+            f"asked about the picture {image!r}, found a {type(image).__name__}; give a PIL "
+            "picture or a path"
+        )
+    return digest.hexdigest()
 
 
 def surroundings() -> dict[str, object]:
