@@ -114,9 +114,9 @@ def run(
     Those with most models go first, so that the longest is not left alone at the end.
     A job fails on an error in a cell, on cells that never ran, and on an expected file that is
     missing or older than the run. `fresh` ignores the store. With `scheduler`, an address, its dask
-    workers compute the sweeps, and jobs go one at a time: a worker has room for one model. Raises ConnectionError, before anything runs, where a job needs the hub or
-    the scheduler and it cannot be reached, ModuleNotFoundError for a scheduler without the extra
-    irlib[dask].
+    workers compute the sweeps, and jobs go one at a time: a worker has room for one model. Raises
+    ConnectionError, before anything runs, where a job needs the hub or the scheduler and it cannot
+    be reached, ModuleNotFoundError for a scheduler without the extra irlib[dask].
     """
     names = sorted({name for job in jobs for name in job.hub})
     reach(names)
