@@ -19,6 +19,7 @@ from irlib.staircase import answers_by_layer
 from irlib.tasks import Sample
 
 MUST_AGREE = ("model", "weights", "dtype", "instrument")  # between a worker and who asks it
+SOURCES = provenance.instrument()  # of what was imported, whatever becomes of the files later
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 # state of a worker process: it lives long and is given many blocks of the same model, but has room
@@ -76,7 +77,7 @@ def describe(vlm) -> dict[str, object]:
         "attention": str(vlm.decoder.config._attn_implementation),
         "generation": json.loads(vlm.model.generation_config.to_json_string()),
         "device": named,
-        "instrument": provenance.instrument(),
+        "instrument": SOURCES,
         "threads": told["threads"],
         "versions": {name: told["versions"][name] for name in provenance.ANSWERING},
     }

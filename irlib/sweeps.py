@@ -38,9 +38,10 @@ def sweep(
 
     Answers are kept in data/results (IRLIB_RESULTS) batch by batch, each known by all that
     determines it: whatever ends a sweep, the same call again computes only what is missing.
-    IRLIB_FRESH=1 computes anew; `store=False` keeps nothing, nor does a model with hooks on it. Any
-    `executor` of concurrent.futures may compute the batches, its workers load the model by
-    themselves; without one it is done here, or by the workers of the scheduler in IRLIB_SCHEDULER.
+    IRLIB_FRESH=1 computes anew; `store=False` keeps nothing, nor do a model with hooks on it and an
+    irlib that was edited since it was imported. Any `executor` of concurrent.futures may compute
+    the batches, its workers load the model by themselves; without one it is done here, or by the
+    workers of the dask scheduler in IRLIB_SCHEDULER.
 
     Raises `ValueError` for an empty list of samples, for layers out of range, and, when all others
     are done, for the rows that could not be answered, each with its reason; `OSError` where the
@@ -68,7 +69,7 @@ def sweep(
         setting, submit = (
             _here(vlm, options) if executor is None else _there(vlm, options, executor)
         )
-        if not store or _hooked(vlm):
+        if not store or _hooked(vlm) or _edited():
             setting = None
         fresh = os.environ.get("IRLIB_FRESH") == "1"
         answers = Answers(setting, name=vlm.name, fresh=fresh)
@@ -163,6 +164,13 @@ def _hooked(vlm) -> bool:
     found = any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
     if found:
         log.warning("%s has hooks on it: its answers are neither kept nor taken", vlm.name)
+    return found
+
+
+def _edited() -> bool:
+    """Whether the instrument's files are no more what was imported: then nobody knows what runs."""
+    if found := provenance.instrument() != blocks.SOURCES:
+        log.warning("irlib was edited since it was imported: answers are neither kept nor taken")
     return found
 
 

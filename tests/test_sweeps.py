@@ -145,6 +145,7 @@ def test_length_instrument_versions_and_kept_tokens_are_in_the_key(
     run(tiny_llava, samples, keep=2)
     assert len(computed) == 3
     monkeypatch.setattr(provenance, "instrument", lambda: "edited")
+    monkeypatch.setattr(blocks, "SOURCES", "edited")
     run(tiny_llava, samples)
     assert len(computed) == 4
     told = provenance.surroundings()
@@ -155,6 +156,17 @@ def test_length_instrument_versions_and_kept_tokens_are_in_the_key(
     told["versions"]["torch"] = "0"
     run(tiny_llava, samples)
     assert len(computed) == 5
+
+
+def test_sources_edited_since_they_were_imported_are_no_key(
+    tiny_llava, samples, computed, monkeypatch, caplog
+):
+    wanted = run(tiny_llava, samples)
+    monkeypatch.setattr(provenance, "instrument", lambda: "edited")
+    same(run(tiny_llava, samples), wanted)
+    same(run(tiny_llava, samples), wanted)
+    assert len(computed) == 3
+    assert "edited since it was imported" in caplog.text
 
 
 def test_scores_are_made_with_the_table_and_not_kept(tiny_llava, samples, computed, monkeypatch):
@@ -418,7 +430,7 @@ def test_processes_on_one_store_compute_each_row_once_whatever_each_was_asked(
 ):
     order = [sys.executable, "-W", "ignore", "-c", BESIDE, str(tiny_folder), str(tmp_path)]
     setting = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    subprocess.run(order, check=True, env=setting, timeout=120)
+    subprocess.run(order, check=True, env=setting, timeout=120, cwd=store.root())
     told = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "abc"]
     assert [(rows, table) for rows, table, _ in told] == [(18, 36), (18, 36), (24, 48)]
     done = [row for _, _, rows in told for row in rows]
@@ -428,8 +440,8 @@ def test_processes_on_one_store_compute_each_row_once_whatever_each_was_asked(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_a_sweep_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tiny_folder):
-    order = [sys.executable, "-W", "ignore", "-m", "benchmarks.kill_sweep", "--kills", "6"]
-    order += ["--model", str(tiny_folder), "--n", "30"]
+    order = [sys.executable, "-W", "ignore", "-m", "benchmarks.kill_sweep", "--kills", "3"]
+    order += ["--model", str(tiny_folder), "--n", "12"]
     told = subprocess.run(
         order, capture_output=True, text=True, check=False, timeout=120, cwd=store.root(),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
