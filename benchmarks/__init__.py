@@ -1,1 +1,1 @@
-"""Speed and memory of irlib's instruments, measured beside named alternatives in one run."""
+"""What irlib claims of speed, memory and safety, measured beside named alternatives in one run."""

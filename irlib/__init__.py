@@ -5,7 +5,7 @@ reading a task or a score does not wait for torch.
 
 >>> import irlib
 >>> len(irlib.__all__)
-16
+15
 """
 
 from importlib import import_module
@@ -26,7 +26,6 @@ _HOME = {
     "sweep": "sweeps",
     "cliff_layer": "cliff",
     "save_figure": "store",
-    "cached": "store",
     "explore": "widgets",
 }
 

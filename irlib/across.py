@@ -48,20 +48,17 @@ def judge_cliffs(
     pooled on those in `judging`, untouched and with the image hidden from `layer` on: the cliff, or
     the last layer where there is no cliff (then it costs what the last layer does). Columns `model,
     task, column, metric, baseline, at_cliff, change, change_low, change_high, n, layer, cliff, low,
-    high, n_layers, n_cliff`; fractions, 0-based layers, a change for the better is positive. Sweeps
-    are kept in the store. Raises `ValueError` where `sweep`, `cliff_layer` and `change_at` do.
+    high, n_layers, n_cliff`; fractions, 0-based layers, a change for the better is positive.
+    Answers are kept as `sweep` does. Raises `ValueError` where it, `cliff_layer` and `change_at`
+    do.
     """
     rows = []
     for task in dict.fromkeys(task for task, _ in columns.values()):
         samples, others = finding[task], judging[task]
-        keys = {"vlm": vlm, "samples": samples, "keep": 0}  # as in figures 5 and 9: one table
-        swept = store.cached("sweep", lambda chosen=samples: sweep(vlm, chosen), **keys)
+        swept = sweep(vlm, samples)  # figures 5 and 9 leave these answers in the store
         cliff = cliff_layer(swept, margin=margin, seed=seed)
         layer = min(cliff.layer, vlm.n_layers - 1)
-        keys |= {"samples": others, "layers": [layer]}
-        tested = store.cached(
-            "sweep", lambda chosen=others, at=layer: sweep(vlm, chosen, layers=[at]), **keys
-        )
+        tested = sweep(vlm, others, layers=[layer])
         for column, (where, metric) in columns.items():
             if where != task:
                 continue

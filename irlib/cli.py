@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return _say(f"irlib: {error}", failed=True)
 
 
@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     figures = command("reproduce", _reproduce, "Regenerate figures from their notebooks.")
     running(figures)
     choosing(figures)
+    figures.add_argument(
+        "--scheduler", metavar="ADDRESS", help="sweep on dask workers, e.g. tcp://127.0.0.1:8786"
+    )
     plan = command("plan", _plan, "Tell what a run would cost, before anything is downloaded.")
     naming(plan)
     choosing(plan)
@@ -72,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options) -> int:
-    planned = _planned(options)
-    return _report(reproduce.run(planned, workers=options.jobs, fresh=options.fresh))
+    setting = {"workers": options.jobs, "fresh": options.fresh, "scheduler": options.scheduler}
+    return _report(reproduce.run(_planned(options), **setting))
 
 
 def _plan(options) -> int:

@@ -1,5 +1,6 @@
 """What a number was made from, as hashes: sources, notebook, model, rows, versions, threads."""
 
+import ast
 import hashlib
 import json
 import os
@@ -10,16 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = tuple("matplotlib numpy pandas pillow scipy tokenizers torch transformers".split())
-DRAWING = (
-    "across",
-    "cli",
-    "listing",
-    "plots",
-    "reproduce",
-    "store",
-    "verdict",
-    "widgets",
-)  # no table hangs on these
+ANSWERING = tuple("numpy pillow tokenizers torch transformers".split())  # of these an answer's
+INSTRUMENT = ("models", "staircase")  # what turns a row into answers, with all that they import
+HANDED = ("store", "tasks")  # give it rows and folders, whose content is hashed itself
 
 
 def fingerprint(value: object) -> str:
@@ -31,14 +25,67 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def sources(package: Path, *, skip: Iterable[str] = ()) -> str:
-    """Return the sha256 of a package's Python files; `skip` names modules right inside it."""
+def sources(package: Path) -> str:
+    """Return the sha256 of a package's Python files."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         place = path.relative_to(package)
-        if place.parts[0].removesuffix(".py") not in skip:
-            digest.update(place.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(place.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def closure(names: Iterable[str], package: Path, *, leave: Iterable[str] = ()) -> list[Path]:
+    """Return the files of these modules of a package and of all of it that they import, sorted.
+
+    Read from every import in the sources, wherever it stands, so that none can be forgotten;
+    modules in `leave` are not followed. Raises FileNotFoundError for a module that is not there.
+
+    >>> [path.name for path in closure(["grids"], Path(__file__).parent)]
+    ['grids.py']
+    """
+    found, waiting = set(), [(name,) for name in names]
+    for name in names:
+        if _file(package, (name,)) is None:
+            raise FileNotFoundError(
+                f"asked for the sources of {name!r}, found no such module in {package}; name one "
+                "that is there"
+            )
+    while waiting:
+        path = _file(package, waiting.pop())
+        if path is None or path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = []
+            if isinstance(node, ast.Import):
+                named = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                home = node.module or ""
+                if node.level:  # relative: counted from the file's own package
+                    above = path.relative_to(package.parent).parts[: -node.level]
+                    home = ".".join([*above, *filter(None, [home])])
+                named = [f"{home}.{alias.name}" for alias in node.names]
+            for parts in (name.split(".") for name in named):
+                inside = tuple(parts[1:])
+                if parts[0] == package.name and inside and inside[0] not in leave:
+                    waiting += [inside[: i + 1] for i in range(len(inside))]
+    return sorted(found)
+
+
+def instrument(package: Path = Path(__file__).parent) -> str:
+    """Return the sha256 of the sources that turn a row into answers; plots and scores are none."""
+    files = closure(INSTRUMENT, package, leave=HANDED)
+    told = [[path.relative_to(package).as_posix(), path.read_text("utf-8")] for path in files]
+    return fingerprint(told)
+
+
+def _file(package: Path, name: tuple[str, ...]) -> Path | None:
+    """Return the file of a module inside a package; None where the name is none of a module."""
+    place = package.joinpath(*name)
+    for path in (place.with_suffix(".py"), place / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
 
 
 def notebook(path: Path) -> str | None:
@@ -88,6 +135,28 @@ def rows(samples: Iterable) -> dict[str, dict]:
     }
 
 
+def asked(sample, *, max_new_tokens: int | None = None) -> str:
+    """Return the sha256 of what a model is asked by a sample: words, picture, length of the answer.
+
+    Its task, key, reference and boxes are no part of it: no answer hangs on them. Raises OSError
+    for a picture that cannot be read and ValueError for something that is none.
+    """
+    image, limit = sample.image, max_new_tokens or sample.max_new_tokens
+    digest = hashlib.sha256(fingerprint([sample.question, sample.prompt, limit]).encode())
+    if isinstance(image, str | Path):
+        digest.update(b"file" + Path(image).read_bytes())
+    elif hasattr(image, "tobytes") and hasattr(image, "getexif"):
+        upright = image.getexif().get(0x0112)  # the tag that says how a picture is to be turned
+        palette = image.getpalette() if image.mode == "P" else None
+        digest.update(f"{image.mode}{image.size}{upright}{palette}".encode() + image.tobytes())
+    elif image is not None:
+        raise ValueError(
+            f"asked about the picture {image!r}, found a {type(image).__name__}; give a PIL "
+            "picture or a path"
+        )
+    return digest.hexdigest()
+
+
 def surroundings() -> dict[str, object]:
     """Return versions and thread count: what else can move the last digit of a float."""
     versions = {name: version(name) for name in PACKAGES}
@@ -97,7 +166,7 @@ def surroundings() -> dict[str, object]:
 
 
 def identity(value: object) -> object:
-    """Return what a value is, as JSON: numbers and strings themselves, models and rows by hash.
+    """Return a parameter as JSON: numbers and strings themselves, lists and arrays of them.
 
     Raises TypeError for a value that it cannot tell from another of its kind.
 
@@ -108,20 +177,11 @@ def identity(value: object) -> object:
         return value
     if isinstance(value, Mapping):
         return {str(name): identity(item) for name, item in value.items()}
-    if hasattr(value, "reference"):
-        return rows([value])
-    if hasattr(value, "model") and hasattr(value, "processor"):
-        dtype, device = str(value.model.dtype), str(value.model.device)
-        packed = getattr(value, "quantization", None)
-        extra = {"quantization": packed} if packed else {}
-        return {"model": model(value), "dtype": dtype, "device": device, **extra}
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Iterable):
-        items = list(value)
-        samples = items and all(hasattr(item, "reference") for item in items)
-        return rows(items) if samples else [identity(item) for item in items]
+        return [identity(item) for item in value]
     raise TypeError(
-        f"cached was asked to key a table by {value!r}; it knows numbers, strings, models, samples "
-        "and lists or dicts of them; pass what determines the table as those."
+        f"save_figure was asked to tell the parameter {value!r}; it knows numbers, strings, and "
+        "lists or dicts of them; pass what determines the figure as those."
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 from tqdm.auto import tqdm
 
-from irlib import copies, store
+from irlib import copies, engines, store
 
 KINDS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
@@ -102,18 +102,28 @@ def typed(value: object, kind: str, name: str = "its default") -> object:
     return value
 
 
-def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False) -> list[Outcome]:
+def run(
+    jobs: Sequence[Job],
+    *,
+    workers: int | None = None,
+    fresh: bool = False,
+    scheduler: str | None = None,
+) -> list[Outcome]:
     """Return how each job went; `workers` at once, each with its share of the processor's threads.
 
     Those with most models go first, so that the longest is not left alone at the end.
     A job fails on an error in a cell, on cells that never ran, and on an expected file that is
-    missing or older than the run. `fresh` ignores the store. Raises ConnectionError, before
-    anything runs, where a job needs the hub and it cannot be reached.
+    missing or older than the run. `fresh` ignores the store. With `scheduler`, an address, its dask
+    workers compute the sweeps, and jobs go one at a time: a worker has room for one model. Raises
+    ConnectionError, before anything runs, where a job needs the hub or the scheduler and it cannot
+    be reached, ModuleNotFoundError for a scheduler without the extra irlib[dask].
     """
     names = sorted({name for job in jobs for name in job.hub})
     reach(names)
+    if scheduler:
+        engines.reach(scheduler)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = workers or min(4, cores)
+    workers = workers or (1 if scheduler else min(4, cores))
     threads = str(max(1, cores // workers))
     setting = {
         **os.environ,
@@ -125,6 +135,7 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, fresh: bool = False)
         "IRLIB_RESULTS": str(store.results().absolute()),
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not the user's own
         "PYTHONHASHSEED": "0",
+        engines.SCHEDULER: scheduler or os.environ.get(engines.SCHEDULER, ""),
         "TOKENIZERS_PARALLELISM": "false",
         "TQDM_DISABLE": "1",
     }

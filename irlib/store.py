@@ -1,20 +1,16 @@
-"""Where things are, and the only writer: figures with their provenance, tables that resume."""
+"""Where things are, and the only writer: files whole or not at all, figures with provenance."""
 
-import hashlib
 import io
 import json
-import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from irlib import provenance
-
-log = logging.getLogger(__name__)
 
 
 def root() -> Path:
@@ -32,7 +28,7 @@ def figures(profile: str = "mini") -> Path:
 
 
 def results() -> Path:
-    """Return the folder of the tables that are kept between runs; IRLIB_RESULTS overrides it."""
+    """Return the folder of the answers that are kept between runs; IRLIB_RESULTS overrides it."""
     return Path(os.environ.get("IRLIB_RESULTS") or root() / "data/results")
 
 
@@ -97,40 +93,6 @@ def save_figure(
         write(figures(profile) / f"{stem}.{kind}", data)
 
 
-def cached(name: str, compute: Callable[[], pd.DataFrame], **key) -> pd.DataFrame:
-    """Return compute()'s table, from the store where a run with the same key has left it.
-
-    The key is everything that determines the table: models, samples and settings given here, the
-    sources of irlib's instruments, versions, threads. IRLIB_FRESH=1 computes anew. A table that is
-    damaged (its checksum differs) is computed again. Raises TypeError for a value that cannot be
-    keyed or a result that is no table, OSError where the store cannot be written.
-
-    >>> cached("doctest", lambda: pd.DataFrame({"square": [9]}), n=3)
-       square
-    0       9
-    """
-    told = {
-        "key": provenance.identity(key),
-        "irlib": provenance.sources(root() / "irlib", skip=provenance.DRAWING),
-        **provenance.surroundings(),
-    }
-    shard = results() / name / f"{provenance.fingerprint(told)[:20]}.parquet"
-    note = shard.with_suffix(".json")
-    if os.environ.get("IRLIB_FRESH") != "1" and _intact(shard, note):
-        return pd.read_parquet(shard)
-    table = compute()
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(
-            f"cached was asked to keep {name!r}; compute gave a {type(table).__name__}; return a "
-            "DataFrame."
-        )
-    data = table.to_parquet(index=False)
-    write(shard, data)
-    told["sha256"] = hashlib.sha256(data).hexdigest()
-    write(note, json.dumps(told, indent=1, sort_keys=True).encode())
-    return pd.read_parquet(io.BytesIO(data))
-
-
 def write(path: Path, data: bytes) -> None:
     """Put data at path, whole or not at all; raise OSError, telling the file, where that fails."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
@@ -149,21 +111,6 @@ def write(path: Path, data: bytes) -> None:
             f"the store was asked to write {path}; {error.strerror or error}; make room or choose "
             "a folder that can be written with IRLIB_FIGURES or IRLIB_RESULTS."
         ) from error
-
-
-def _intact(shard: Path, note: Path) -> bool:
-    """Return whether a kept table is there and is what was written."""
-    if not (shard.is_file() and note.is_file()):
-        return False
-    try:
-        whole = json.loads(note.read_text())["sha256"] == (
-            hashlib.sha256(shard.read_bytes()).hexdigest()
-        )
-    except (ValueError, KeyError):
-        whole = False
-    if not whole:
-        log.warning("%s is damaged and is computed again", shard)
-    return whole
 
 
 def _rounded(values: dict) -> dict:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from irlib import across, store
+from irlib import across, blocks, store
 from irlib.scores import metrics
 from irlib.sweeps import sweep
 from irlib.tasks import load_task
@@ -63,16 +63,19 @@ def test_figures_are_those_of_the_other_samples_at_the_models_own_cliff(tiny_lla
 
 @pytest.mark.filterwarnings(SPELLED)
 def test_the_finding_sweep_is_the_one_that_other_figures_keep(tiny_llava, monkeypatch):
-    finding = {"pope": load_task("pope", n=3)}
-    kept = store.cached(
-        "sweep", lambda: sweep(tiny_llava, finding["pope"], progress=False),
-        vlm=tiny_llava, samples=finding["pope"], keep=0,
-    )  # fmt: skip
-    swept = []
-    monkeypatch.setattr(across, "sweep", lambda *a, **k: swept.append(k) or kept)
+    finding, judging = across.draw_apart({"pope": 3}, held=2)
+    sweep(tiny_llava, finding["pope"], progress=False)
+    asked, real = [], blocks.answers_by_layer
+
+    def count(vlm, inputs, *, layers, **options):
+        asked.append(([sample.key for sample in inputs.samples], list(layers)))
+        return real(vlm, inputs, layers=layers, **options)
+
+    monkeypatch.setattr(blocks, "answers_by_layer", count)
     columns = {"Acc": ("pope", "POPE Acc")}
-    across.judge_cliffs(tiny_llava, finding, {"pope": load_task("pope", n=2)}, columns=columns)
-    assert [set(options) for options in swept] == [{"layers"}]  # the other samples alone
+    table = across.judge_cliffs(tiny_llava, finding, judging, columns=columns)
+    others = [sample.key for sample in judging["pope"]]
+    assert asked == [(others, [table["layer"][0], 4])]
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ import pytest
 import irlib
 
 ORDER = (  # a room may import from earlier lines, and from its own where no instrument is
-    "compare costs hooks hub originals pictures plots probe protocols provenance reader"
-    " registry saving scores shapes splits store tasks verdict wording",
+    "answers compare costs engines filling hooks hub originals pictures plots probe protocols"
+    " provenance reader registry saving scores shapes splits store tasks verdict wording",
     "anatomy conversations families grids inputs layouts maps models pixels placement"
     " processors prompts shards shikra skeleton slopes targets vlm",
     "attention cam cliff truncation",
     "decoding prefill",
     "staircase",
+    "blocks",
     "sweeps",
     "across cli copies draws jobs ledger listing planning reproduce runs widgets",
 )
@@ -39,6 +40,8 @@ DOORS = {
     "safetensors": {"models", "shards"},
     "datasets": {"splits"},
     "pooch": {"scores"},
+    "distributed": {"engines"},
+    "filelock": {"answers"},
 }
 TORCHLESS = set(ORDER[0].split()) - {"hooks", "probe", "registry", "saving"}
 FILES = sorted(Path(irlib.__file__).parent.rglob("*.py"))

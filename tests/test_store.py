@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from irlib import provenance, store
-from irlib.tasks import Box, Sample
+from irlib.tasks import Sample
 from irlib.verdict import verdict
 
 KINDS = ("csv", "json", "pdf", "png")
@@ -120,102 +122,111 @@ def test_a_full_disk_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path, m
     assert list(tmp_path.iterdir()) == [path]
 
 
-class Count:
-    """A computation that counts how often it runs."""
-
-    def __init__(self):
-        self.times = 0
-
-    def __call__(self) -> pd.DataFrame:
-        self.times += 1
-        return pd.DataFrame({"layer": [0, 1], "value": [0.1, 1 / 3], "answer": ["Yes", None]})
+def test_a_source_edit_changes_the_hash(tmp_path):
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots/style.py").write_text("x = 1")
+    before = provenance.sources(tmp_path)
+    (tmp_path / "plots/style.py").write_text("x = 2")
+    assert provenance.sources(tmp_path) != before
 
 
-def test_a_table_is_computed_once_and_read_back_as_it_was():
-    compute = Count()
-    first = store.cached("sweep", compute, samples=[sample()], keep=0)
-    second = store.cached("sweep", compute, samples=[sample()], keep=0)
-    assert compute.times == 1
-    pd.testing.assert_frame_equal(first, second)
-    assert first["value"][1] == 1 / 3
+def package(tmp_path, **files) -> Path:
+    """A package of these sources; `a__b` is the module b of a package a."""
+    for name, source in files.items():
+        path = (tmp_path / "pack" / name.replace("__", "/")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return tmp_path / "pack"
+
+
+def test_a_closure_is_all_that_is_imported_in_whatever_words_and_wherever(tmp_path):
+    sources = {
+        "start": "import os, pack.one\nfrom pack import two, verb\nfrom pack.sub.deep import f",
+        "one": "def f():\n    from pack.lazy import g",
+        "two": "from . import near",
+        "sub__init": "", "sub__deep": "from .side import h\nfrom ..up import i",
+        "sub__side": "", "up": "", "near": "from pack import start, kept", "lazy": "",
+        "kept": "import pack.behind", "behind": "", "unused": "import pack.start",
+    }  # fmt: skip
+    root = package(tmp_path, **sources)
+    (root / "sub/init.py").rename(root / "sub/__init__.py")
+    found = provenance.closure(["start"], root, leave=["kept"])
+    names = [path.relative_to(root).as_posix() for path in found]
+    assert names == [
+        *("lazy.py", "near.py", "one.py", "start.py", "sub/__init__.py", "sub/deep.py"),
+        *("sub/side.py", "two.py", "up.py"),
+    ]
+    with pytest.raises(FileNotFoundError, match="asked for the sources of 'stort'"):
+        provenance.closure(["stort"], root)
+
+
+def test_the_instruments_hash_changes_with_every_file_that_answers_hang_on(tmp_path):
+    here = shutil.copytree(store.root() / "irlib", tmp_path / "irlib")
+    before = provenance.instrument(here)
+    for path in sorted(here.rglob("*.py")):
+        source = path.read_text()
+        path.write_text(source + "# edited\n")
+        name = path.relative_to(here).parts[0].removesuffix(".py")
+        answers = name in "families grids hooks inputs layouts models prompts truncation".split()
+        answers |= name in "pixels processors staircase vlm".split()
+        free = name in "across answers blocks cam cli plots scores store sweeps tasks".split()
+        assert not answers or provenance.instrument(here) != before, name
+        assert not free or provenance.instrument(here) == before, name
+        path.write_text(source)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"keep": 1},
-        {"layers": [0, 2]},
-        {"samples": [sample(shade=1)]},
-        {"samples": [sample(), sample()]},
-        {"samples": [sample(prompt="Is there a cat?")]},
-        {"samples": [sample(reference={"label": "no"})]},
-        {"samples": [sample(boxes=(Box(label="dog", x0=0, y0=0, x1=1, y1=1),))]},
+        {"question": "Is there a cat?"},
+        {"prompt": "Is there a cat?"},
+        {"max_new_tokens": 3},
+        {"image": None},
+        {"image": Image.new("RGB", (8, 8), (1, 0, 0))},
+        {"image": Image.new("RGB", (4, 16))},
+        {"image": Image.new("L", (8, 8))},
     ],
 )
-def test_whatever_determines_a_table_is_in_its_key(change):
-    compute = Count()
-    key = {"samples": [sample()], "keep": 0, "layers": [0, 1]}
-    store.cached("sweep", compute, **key)
-    store.cached("sweep", compute, **key | change)
-    assert compute.times == 2
+def test_what_a_model_is_asked_is_words_picture_and_length(change):
+    assert provenance.asked(sample(**change)) != provenance.asked(sample())
 
 
-def test_versions_threads_and_sources_are_in_the_key(monkeypatch):
-    compute = Count()
-    store.cached("sweep", compute)
-    monkeypatch.setattr(provenance, "surroundings", lambda: {"threads": 99})
-    store.cached("sweep", compute)
-    monkeypatch.setattr(provenance, "sources", lambda *_, **__: "edited")
-    store.cached("sweep", compute)
-    assert compute.times == 3
+def test_what_an_answer_does_not_hang_on_is_not_asked():
+    others = {"key": "b", "task": "chair", "kind": "c", "reference": {}, "boxes": (1,)}
+    assert provenance.asked(sample(**others)) == provenance.asked(sample())
+    assert provenance.asked(sample(max_new_tokens=3), max_new_tokens=128) == (
+        provenance.asked(sample())
+    )
 
 
-def test_a_source_edit_changes_the_hash_and_a_skipped_module_does_not(tmp_path):
-    (tmp_path / "plots").mkdir()
-    for name in ("cam.py", "store.py", "plots/style.py"):
-        (tmp_path / name).write_text("x = 1")
-    before = provenance.sources(tmp_path, skip=("store", "plots"))
-    (tmp_path / "store.py").write_text("x = 2")
-    (tmp_path / "plots/style.py").write_text("x = 2")
-    assert provenance.sources(tmp_path, skip=("store", "plots")) == before
-    (tmp_path / "cam.py").write_text("x = 2")
-    assert provenance.sources(tmp_path, skip=("store", "plots")) != before
+def test_pictures_are_known_by_what_is_seen_of_them(tmp_path):
+    turned, palette = (Image.new("RGB", (8, 8)) for _ in range(2))
+    turned.getexif()[0x0112] = 6
+    assert provenance.asked(sample(image=turned)) != provenance.asked(sample())
+    told = []
+    for colour in (0, 255):
+        palette = Image.new("P", (8, 8))
+        palette.putpalette([colour] * 768)
+        told.append(provenance.asked(sample(image=palette)))
+    assert told[0] != told[1]
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "b.png").write_bytes(b"one")
+    same = {provenance.asked(sample(image=tmp_path / name)) for name in ("a.png", "b.png")}
+    assert len(same) == 1
+    (tmp_path / "b.png").write_bytes(b"two")
+    assert provenance.asked(sample(image=str(tmp_path / "b.png"))) not in same
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "no note", "note cut", "no shard"])
-def test_a_damaged_table_is_computed_again(damage, caplog):
-    compute = Count()
-    store.cached("sweep", compute)
-    shard = next(store.results().rglob("*.parquet"))
-    note = shard.with_suffix(".json")
-    data = shard.read_bytes()
-    if damage == "cut":
-        shard.write_bytes(data[: len(data) // 2])
-    elif damage == "changed":
-        shard.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
-    elif damage == "note cut":
-        note.write_text(note.read_text()[:30])
-    else:
-        (note if damage == "no note" else shard).unlink()
-    store.cached("sweep", compute)
-    assert compute.times == 2
-    assert shard.read_bytes() == data
-    assert ("damaged" in caplog.text) == (not damage.startswith("no "))
+def test_a_picture_that_is_none_or_nowhere_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"found a list; give a PIL picture or a path"):
+        provenance.asked(sample(image=[1]))
+    with pytest.raises(FileNotFoundError):
+        provenance.asked(sample(image=tmp_path / "nowhere.png"))
 
 
-def test_fresh_ignores_what_was_kept(monkeypatch):
-    compute = Count()
-    store.cached("sweep", compute)
-    monkeypatch.setenv("IRLIB_FRESH", "1")
-    store.cached("sweep", compute)
-    assert compute.times == 2
-
-
-def test_what_cannot_be_kept_or_keyed_is_refused():
-    with pytest.raises(TypeError, match="compute gave a list; return a DataFrame"):
-        store.cached("sweep", lambda: [1])
-    with pytest.raises(TypeError, match="asked to key a table by <object"):
-        store.cached("sweep", Count(), thing=object())
+def test_a_parameter_that_cannot_be_told_is_refused():
+    with pytest.raises(TypeError, match="asked to tell the parameter <object"):
+        draw(parameters={"thing": object()})
 
 
 def test_a_model_is_known_by_its_files_and_without_files_by_its_tensors(tmp_path):
