@@ -103,7 +103,7 @@ def answer(
     >>> sample = Sample(task="t", key="k", question="Is there a cat?", prompt="Is there a cat?",
     ...                 image="nowhere.png", reference={})
     >>> answer(vlm, [sample], [[0]])[0].failure
-    "FileNotFoundError: asked for the picture 'nowhere.png', found no such file; check the path"
+    "FileNotFoundError: task 't', row 'k': asked for the picture 'nowhere.png', found no such...
     """
     groups: dict[tuple, list[int]] = {}
     for place, layers in enumerate(wanted):

@@ -48,7 +48,7 @@ def skeleton(name: str) -> tuple[nn.Module, Family, dict]:
             ) from error
         kept = json.loads(shape.read_text(encoding="utf-8"))
         told, images = kept["config"], kept["image_processor"]
-    family, told = family_of(name, told, {}), dict(told)
+    family, told = family_of(name, told), dict(told)
     config = AutoConfig.for_model(told.pop("model_type"), **told)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=config.dtype)

@@ -1,5 +1,6 @@
 """Features of decoder layers and the slopes of a target in them: one forward, one backward."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 
@@ -29,7 +30,7 @@ def features_and_slopes(
     gradient is that of a zero added at the image positions, so that nothing below the first of the
     `layers` is kept for it, and of the weights nothing at all. With `again`, layers keep only their
     inputs and are computed anew in the backward; what comes out is the same. Raises `ValueError`
-    for slopes that are not finite and, in few bits, for slopes that are zero everywhere.
+    for slopes that are not finite; warns where, in few bits, all of them are zero.
     """
     where = inputs.spans.image.nonzero(as_tuple=True)
     features, zeros = {}, {}
@@ -65,12 +66,17 @@ def features_and_slopes(
 
 
 def _check(vlm, slopes):
-    """Refuse slopes that overflow, or vanish, in few bits; in float32 a zero is a result."""
-    few = vlm.quantization or (str(vlm.dtype) if vlm.dtype.itemsize < 4 else None)
-    finite = all(slope.isfinite().all() for slope in slopes)
-    if not finite or (few and not any(slope.any() for slope in slopes)):
-        found = "zero in every layer" if finite else "not finite"
+    """Refuse slopes that overflow; where they vanish, few bits are the likely reason but not the
+    only one: with the picture hidden from layer 0 on, or at the last layer, a zero is a result."""
+    few = vlm.quantization or str(vlm.dtype)
+    if not all(slope.isfinite().all() for slope in slopes):
         raise ValueError(
-            f"asked for LLaVA-CAM, found gradients that are {found}, in a model in "
-            f"{few or vlm.dtype}; load it with dtype=float32 and without quantization"
+            f"asked for LLaVA-CAM, found gradients that are not finite, in a model in {few}; load "
+            "it with dtype=float32 and without quantization"
+        )
+    if few != "torch.float32" and not any(slope.any() for slope in slopes):
+        warnings.warn(
+            f"all gradients are zero, in a model in {few}: where the picture is not hidden, load "
+            "it with dtype=float32 and without quantization",
+            stacklevel=4,
         )

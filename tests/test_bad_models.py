@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import families
 import pytest
@@ -379,7 +381,9 @@ def as_somebody():
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no such rights")
 @pytest.mark.parametrize("closed", ["", "config.json", "model.safetensors"])
 def test_folder_that_may_not_be_read_is_refused(copied, closed, request):
-    for folder in [copied, *list(copied.parents)[:3]]:
+    for folder in [copied, *copied.parents]:
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(0o755)
     (copied / closed).chmod(0)
     request.getfixturevalue("as_somebody")

@@ -227,11 +227,11 @@ def test_packed_weights_compute_in_the_dtype_asked_for(asked):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_gradients_that_vanish_in_few_bits_are_refused(family_folder, sample, dtype):
+def test_gradients_that_vanish_in_few_bits_are_told_of(family_folder, sample, dtype):
     vlm = load(str(family_folder("llava")), device="cpu", dtype=dtype)
     inputs = vlm.prepare(sample)
     answer = vlm.answer(inputs)
-    with pytest.raises(ValueError, match=rf"gradients that are zero.*{dtype}.*dtype=float32"):
+    with pytest.warns(UserWarning, match=rf"gradients are zero, .*{dtype}.*dtype=float32"):
         llava_cam(vlm, inputs, answer, target=lambda logits: logits.sum() * 0)
 
 

@@ -213,7 +213,7 @@ def test_rows_that_fail_are_named_and_all_others_kept(tiny_llava, many, computed
         run(tiny_llava, damaged)
     lines = str(told.value).splitlines()
     assert "5 are kept in " in lines[0]
-    assert lines[1].startswith("  pope s1: ValueError: asked for the picture")
+    assert lines[1].startswith("  pope s1: ValueError: task 'pope', row 's1': asked for the pic")
     assert lines[2].startswith("  pope s4: FileNotFoundError: ")
     assert "run again: only what is missing is computed" in lines[3]
     computed.clear()
