@@ -33,16 +33,6 @@ def naive_sweep(vlm: VLM, inputs: Inputs, layers: Sequence[int]) -> Tensor:
     return torch.stack(found)
 
 
-@torch.no_grad()
-def batched_sweep(vlm: VLM, inputs: Inputs, *, layers: Sequence[int], keep: int = 0) -> Tensor:
-    """The same logits from one batch that holds the prompt once for each layer."""
-    wide = inputs.take([row for _ in layers for row in range(len(inputs))])
-    starts = [layer for layer in layers for _ in range(len(inputs))]
-    with truncate(vlm, wide, layer=starts, keep=keep):
-        logits = vlm.forward(wide, logits_to_keep=1)[:, -1]
-    return logits.unflatten(0, (len(layers), len(inputs)))
-
-
 def naive_answers(
     vlm: VLM, inputs: Inputs, layers: Sequence[int], max_new_tokens: int
 ) -> dict[int, Answer]:

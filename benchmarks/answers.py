@@ -21,10 +21,10 @@ def measured(settings: Settings) -> list[dict]:
 def measure(subject: Subject, settings: Settings) -> dict:
     """The comparison on one model."""
     vlm, inputs, tokens = subject.vlm, subject.vlm.encode(subject.inputs), settings.tokens
-    n, length, user = vlm.n_layers, inputs.length, int(inputs.spans.user.sum())
+    n = vlm.n_layers
     layers, timed = range(n + 1), evenly(n + 1, settings.passes)
     spoken = len(vlm.answer(inputs, max_new_tokens=tokens).ids[0])  # a miniature stops by itself
-    decoding = counts.decoding(n, spoken, n + 1)
+    counted = counts.sweep(inputs, n, spoken)
 
     def agrees(ours, theirs):
         return same_answers(
@@ -36,12 +36,12 @@ def measure(subject: Subject, settings: Settings) -> dict:
         Contender(
             f"irlib, every layer at once, up to {tokens} tokens",
             lambda: answers_by_layer(vlm, inputs, layers=layers, max_new_tokens=tokens),
-            count=counts.shared_sweep(n, length, user, layers) + decoding,
+            count=counted["shared"],
         ),
         Contender(
             "one generation a layer, columns masked (FastV, the authors)",
             lambda: alternatives.naive_answers(vlm, inputs, layers, tokens),
-            count=counts.naive_sweep(n, length, n + 1) + decoding,
+            count=counted["naive"],
             agrees=agrees,
             timed=lambda: alternatives.naive_answers(vlm, inputs, timed, tokens),
             scale=(n + 1) / len(timed),

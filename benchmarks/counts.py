@@ -7,20 +7,13 @@ with the square of the length, the embeddings, the head and the vision tower are
 
 from collections.abc import Iterable
 
-
-def naive_sweep(layers: int, length: int, starts: int) -> int:
-    """One prefill of the whole prompt for each layer to hide the image from."""
-    return starts * layers * length
+from irlib.costs import token_layers
 
 
-def shared_sweep(layers: int, length: int, user: int, starts: Iterable[int]) -> int:
-    """One prefill, and for each start the tokens behind the image from that layer on."""
-    return layers * length + sum(layers - start for start in starts) * user
-
-
-def decoding(layers: int, tokens: int, starts: int) -> int:
-    """The further tokens of each answer: the first is in the prefill already."""
-    return starts * layers * (tokens - 1)
+def sweep(inputs, n_layers: int, tokens: int = 1) -> dict[str, int]:
+    """Every layer's answer of so many tokens, shared and naive; the prompt predicts the first."""
+    image, user = int(inputs.spans.image.sum()), int(inputs.spans.user.sum())
+    return token_layers(n_layers, inputs.length - image - user, image, user, new=tokens - 1)
 
 
 def one_backward(layers: int, length: int, *, weights: bool = False) -> int:

@@ -13,8 +13,8 @@ from benchmarks import alternatives, counts
 from benchmarks.measure import Contender, agreement, closeness, compare, evenly
 from benchmarks.models import SHAPES, Shape, random_subject
 from benchmarks.settings import Settings
-from benchmarks.sweep import logits_by_layer
 from irlib.plots import style
+from irlib.staircase import logits_by_layer
 
 TITLE = "Cost against size: truncation at every layer"
 NARROW = Shape(24, 128, 4, 352, 24, (2, 32, 2, 48))
@@ -35,7 +35,7 @@ def measure(shape: Shape, settings: Settings, varied: str) -> dict:
     """The comparison at one size."""
     subject = random_subject(shape, device=settings.device)
     vlm, inputs = subject.vlm, subject.vlm.encode(subject.inputs)
-    n, user = vlm.n_layers, int(inputs.spans.user.sum())
+    n = vlm.n_layers
     layers, timed = range(n + 1), evenly(n + 1, settings.passes)
 
     def agrees(ours, theirs):
@@ -48,13 +48,13 @@ def measure(shape: Shape, settings: Settings, varied: str) -> dict:
     contenders = [
         Contender(
             OURS,
-            lambda: logits_by_layer(vlm, inputs, layers),
-            count=counts.shared_sweep(n, inputs.length, user, layers),
+            lambda: logits_by_layer(vlm, inputs, layers=layers),
+            count=counts.sweep(inputs, n)["shared"],
         ),
         Contender(
             NAIVE,
             naive,
-            count=counts.naive_sweep(n, inputs.length, n + 1),
+            count=counts.sweep(inputs, n)["naive"],
             agrees=agrees,
             scale=(n + 1) / len(timed),
             passes="all" if len(timed) == n + 1 else f"{len(timed)} of {n + 1} layers",

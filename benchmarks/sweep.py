@@ -1,20 +1,12 @@
 """First-token logits with the image hidden from every layer: irlib against one prefill a layer."""
 
-import torch
-
 from benchmarks import alternatives, counts
 from benchmarks.measure import Contender, agreement, closeness, compare
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
-from irlib import staircase
+from irlib.staircase import logits_by_layer
 
 TITLE = "Truncation at every layer, the first token's logits"
-
-
-def logits_by_layer(vlm, inputs, layers) -> torch.Tensor:
-    """Logits `[layer, row, vocabulary]` as irlib makes them."""
-    ours = getattr(staircase, "logits_by_layer", alternatives.batched_sweep)
-    return ours(vlm, inputs, layers=layers)
 
 
 def measured(settings: Settings) -> list[dict]:
@@ -37,13 +29,13 @@ def measure(subject: Subject, settings: Settings) -> dict:
     contenders = [
         Contender(
             "irlib, every layer at once",
-            lambda: logits_by_layer(vlm, inputs, layers),
-            count=counts.shared_sweep(n, inputs.length, user, layers),
+            lambda: logits_by_layer(vlm, inputs, layers=layers),
+            count=counts.sweep(inputs, n)["shared"],
         ),
         Contender(
             "one prefill a layer, columns masked (FastV, the authors)",
             lambda: alternatives.naive_sweep(vlm, inputs, layers),
-            count=counts.naive_sweep(n, inputs.length, n + 1),
+            count=counts.sweep(inputs, n)["naive"],
             agrees=agrees,
             target=14 if subject.aimed else None,
         ),

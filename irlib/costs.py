@@ -52,24 +52,25 @@ def token_layers(
     after: int,
     *,
     new: int = 0,
+    keep: int = 0,
     layers: Sequence[int] | None = None,
 ) -> dict[str, int]:
     """Tokens times layers for a prompt's answers at all `layers` and untouched: shared and naive.
 
-    Naive is one whole run a layer. Shared is one whole pass, one staircase (in layer l every
-    variant that hides the image from a layer <= l on, for the tokens behind the image alone) and
-    the answers of all variants; a prompt without a picture is answered once. The token that ends an
-    answer costs a pass too: it is predicted by the last of the `new`. `layers` are 0-based and
-    default to all.
+    Naive is one whole run a layer, and one more to rank where image tokens are kept. Shared is one
+    whole pass, one staircase (in layer l every variant that hides the image from a layer <= l on,
+    for the tokens behind the image and the kept ones alone) and the answers of all variants; a
+    prompt without a picture is answered once. The token that ends an answer costs a pass too: it is
+    predicted by the last of the `new`. `layers` are 0-based and default to all that `keep` allows.
 
     >>> token_layers(2, 1, 10, 3)
     {'naive': 84, 'shared': 37}
     """
-    hidden = _hidden(n_layers, layers)
+    hidden = _hidden(n_layers, range(1 if keep else 0, n_layers) if layers is None else layers)
     variants, whole, said = len(hidden) + 1, n_layers * (before + image + after), n_layers * new
-    stairs = after * sum(n_layers - layer for layer in hidden)
+    stairs = (after + keep) * sum(n_layers - layer for layer in hidden)
     shared = whole + stairs + variants * said if image else whole + said
-    return {"naive": variants * (whole + said), "shared": shared}
+    return {"naive": variants * (whole + said) + bool(keep) * whole, "shared": shared}
 
 
 def decoder(shape: Shape, queries: int, keys: int, *, logits: int) -> int:

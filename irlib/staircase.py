@@ -77,30 +77,6 @@ def answers_by_layer(
     return {layer: Answer(*zip(*row, strict=True)) for layer, row in zip(layers, rows, strict=True)}
 
 
-def token_layers(
-    n_layers: int,
-    before: int,
-    image: int,
-    after: int,
-    *,
-    layers: Sequence[int] | None = None,
-    keep: int = 0,
-) -> dict[str, int]:
-    """How many token-layers (a token through a decoder layer) the prompts of a sweep cost.
-
-    For one prompt with so many tokens of text `before` the picture, of the `image` and of text
-    `after` it; `naive` runs all of it for each of `layers` (all that `keep` allows, if None), and
-    once more to rank where tokens are kept; `shared` is what `logits_by_layer` does.
-
-    >>> token_layers(24, 35, 576, 25)
-    {'naive': 381600, 'shared': 22764}
-    """
-    layers = range(1 if keep else 0, n_layers + 1) if layers is None else set(layers)
-    whole = n_layers * (before + image + after)
-    climbed = sum(n_layers - layer for layer in layers) * (after + keep)
-    return {"naive": whole * (len(layers) + bool(keep)), "shared": whole + climbed}
-
-
 def _parts(vlm, inputs, layers, keep, *, room=0) -> Iterator[tuple[Run, list]]:
     """The full pass and variants (row, layer), layers ascending, part by part of `POSITIONS`."""
     for layer in layers:
