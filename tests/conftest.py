@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import json
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -171,3 +173,17 @@ def make_sample(image, question: str = "What is in the picture?", key: str = "a"
         image=image, boxes=(Box(label="cat", x0=0, y0=0, x1=30, y1=20),), max_new_tokens=4,
         reference={"label": "yes"},
     )  # fmt: skip
+
+
+@pytest.fixture
+def known() -> Path:
+    """The folder of rows, captions and answers of third parties."""
+    folder = os.environ.get("IRLIB_KNOWN_ANSWERS")
+    if not folder:
+        pytest.skip("IRLIB_KNOWN_ANSWERS does not name a folder of third-party rows")
+    return Path(folder)
+
+
+def lines(path: Path) -> list[dict]:
+    """The rows of a jsonl file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,12 +1,11 @@
 """Rows, pictures and annotations of third parties, where IRLIB_KNOWN_ANSWERS names their folder."""
 
 import json
-import os
 import shutil
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from conftest import lines
 from datasets import disable_progress_bars
 from rows import lay, picture
 from test_published import coco_folder
@@ -17,18 +16,6 @@ from irlib.tasks import load_task
 from irlib.wording import prompt
 
 disable_progress_bars()
-
-
-@pytest.fixture
-def known() -> Path:
-    folder = os.environ.get("IRLIB_KNOWN_ANSWERS")
-    if not folder:
-        pytest.skip("IRLIB_KNOWN_ANSWERS does not name a folder of third-party rows")
-    return Path(folder)
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,15 @@
 import hashlib
 import http.server
 import json
-import os
 import re
 import threading
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import lines
 
 from irlib.protocols import TASKS
 from irlib.scores import (
@@ -42,18 +41,6 @@ WORDS = (
     ("bench",),
     ("train",),
 )
-
-
-@pytest.fixture
-def known() -> Path:
-    folder = os.environ.get("IRLIB_KNOWN_ANSWERS")
-    if not folder:
-        pytest.skip("IRLIB_KNOWN_ANSWERS does not name a folder of third-party rows")
-    return Path(folder)
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
