@@ -5,7 +5,7 @@ reading a task or a score does not wait for torch.
 
 >>> import irlib
 >>> len(irlib.__all__)
-15
+16
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ _HOME = {
     "load_task": "tasks",
     "Sample": "tasks",
     "metrics": "scores",
+    "rescore": "scores",
     "trace": "hooks",
     "edit": "hooks",
     "attention_flow": "attention",
