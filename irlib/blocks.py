@@ -18,7 +18,13 @@ from irlib.models import load
 from irlib.staircase import answers_by_layer
 from irlib.tasks import Sample
 
-MUST_AGREE = ("model", "weights", "dtype", "instrument")  # between a worker and who asks it
+MUST_AGREE = (
+    "model",
+    "weights",
+    "words",
+    "dtype",
+    "instrument",
+)  # between a worker and who asks it
 SOURCES = provenance.instrument()  # of what was imported, whatever becomes of the files later
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -83,6 +89,7 @@ def describe(vlm) -> dict[str, object]:
         "quantised": json.loads(json.dumps(getattr(quantised, "to_dict", dict)(), default=str)),
         "attention": str(vlm.decoder.config._attn_implementation),
         "generation": json.loads(vlm.model.generation_config.to_json_string()),
+        "words": _words(vlm),
         "device": named,
         "instrument": SOURCES,
         "threads": told["threads"],
@@ -157,8 +164,8 @@ def _ask(vlm, samples, layers, options) -> list[Said]:
         texts = [{layer: said[layer].texts[row] for layer in layers} for row in range(len(inputs))]
         return [Said(one) for one in texts]
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        short = isinstance(error, MemoryError) or "memory" in str(error)  # torch's are RuntimeError
-        if isinstance(error, RuntimeError) and not short:
+        short = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if isinstance(error, RuntimeError) and not short:  # a broken device, say: no row's fault
             raise
         failure = f"{type(error).__name__}: {error}"
     if len(samples) == 1:
@@ -166,6 +173,22 @@ def _ask(vlm, samples, layers, options) -> list[Said]:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return [said for sample in samples for said in _ask(vlm, [sample], layers, options)]
+
+
+def _words(vlm) -> str:
+    """A sha256 of what makes a sample inputs, as it is in memory: settings, templates, tokens."""
+    processor, config = vlm.processor, vlm.model.config.to_dict()
+    images = getattr(processor, "image_processor", None)
+    told = {
+        "config": {key: value for key, value in config.items() if not key.startswith("_")},
+        "processor": [getattr(processor, "chat_template", None), processor.to_dict()],
+        "images": images.to_dict() if images is not None else None,
+        "tokens": [
+            processor.tokenizer.chat_template, processor.tokenizer.backend_tokenizer.to_str()
+        ],
+        "family": {k: v for k, v in vars(vlm.family).items() if isinstance(v, str | tuple | bool)},
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _weights(model) -> str:

@@ -74,8 +74,13 @@ class Past:
         """Attention `[row, head, 1, width]` of the new tokens over all that they see."""
         device, (rows, heads, _, width) = query.device, query.shape
         sample, seat = (self.sample - self.low).to(device), self.seat.to(device)
-        shared, shared_values = (x[self.low : self.high] for x in self.made.keys[number])
-        prompt, prompt_values = self.prompt.get(number, (None, None))
+        # a product of many channels, not yet scaled, overflows in float16
+        exact = torch.float32 if query.dtype == torch.float16 else query.dtype
+        query, keys, values, dtype = *(x.to(exact) for x in (query, keys, values)), query.dtype
+        shared, shared_values = (x[self.low : self.high].to(exact) for x in self.made.keys[number])
+        prompt, prompt_values = (
+            x if x is None else x.to(exact) for x in self.prompt.get(number, (None, None))
+        )
         end = self.length + self.index.shape[1]
         query = query.view(rows, keys.shape[1], -1, width)
         scores = query.new_zeros(*query.shape[:3], end + keys.shape[2])
@@ -92,7 +97,7 @@ class Past:
             seen[first] += weights[first, ..., self.length : end] @ prompt_values
         ours = gather(weights[..., : self.length], sample, seat)
         seen += spread(ours @ shared_values, sample, seat)
-        return seen.view(rows, heads, 1, width)
+        return seen.view(rows, heads, 1, width).to(dtype)
 
     def _sight(self, number, mask):
         """What the new tokens see `[row, column]`: of the run's columns, then of their own."""

@@ -47,8 +47,12 @@ def given(executor: Executor | None) -> Iterator[Executor | None]:
 
 
 def reach(address: str, *, timeout: float = 10) -> None:
-    """Raise what `connect` would where there is no scheduler at `address`."""
-    _client(address, timeout).close()
+    """Raise what `connect` would where there is no scheduler at `address`; tell of no workers."""
+    with _client(address, timeout) as client:
+        if not client.scheduler_info()["workers"]:
+            log.warning(
+                "the scheduler at %s has no workers yet: sweeps wait for the first", address
+            )
 
 
 def _client(address, timeout):
@@ -59,6 +63,11 @@ def _client(address, timeout):
             f"asked for the workers of the scheduler at {address}, found no package distributed; "
             "install the extra: pip install -c constraints.txt -e '.[dask]'"
         ) from error
+    if "://" not in address:
+        raise ValueError(
+            f"asked for the scheduler at {address!r}, found no address in it; give the one that "
+            "`dask scheduler` tells, such as tcp://127.0.0.1:8786"
+        )
     try:
         return Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:

@@ -50,7 +50,15 @@ def fill(
                 if missing and not claim:
                     elsewhere.append(block)
                 elif missing := gaps(block):  # again: claiming has read what others have written
-                    future = _begin(submit, claim, [samples[row] for row in missing], missing)
+                    try:
+                        future = submit([samples[row] for row in missing], list(missing.values()))
+                    except BaseException as error:
+                        claim.close()
+                        if not isinstance(error, Exception):
+                            raise
+                        trouble = trouble or error  # what is under way is still kept
+                        waiting.clear()
+                        break
                     running[future] = block, missing, claim
                 else:
                     _end(claim, done, block)
@@ -93,14 +101,6 @@ def telling() -> Iterator[None]:
             "was finished is kept: run again with workers that live, and with more memory where "
             "that was the reason"
         ) from error
-
-
-def _begin(submit, claim, samples, missing):
-    try:
-        return submit(samples, list(missing.values()))
-    except BaseException:
-        claim.close()
-        raise
 
 
 def _end(claim, done, block):

@@ -99,6 +99,26 @@ def edit(
             )
 
 
+def hooked(model: nn.Module) -> bool:
+    """Whether something on the model watches or changes its runs.
+
+    transformers leaves hooks of its own, which record what it is asked to return: they do not
+    count.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3))
+    >>> with trace({"first": net[0]}):
+    ...     hooked(net)
+    ...     _ = net(torch.ones(1, 2))
+    True
+    """
+    hooks = [
+        hook
+        for module in model.modules()
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    ]
+    return any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
+
+
 @contextmanager
 def rows(
     decoder: nn.Module,
@@ -140,6 +160,8 @@ def rows(
         probes = (*kwargs.get("irlib_probes", ()), (probe, positions, memory))
         return args, dict(kwargs, irlib_probes=probes)
 
+    if memory is not None and not memory > 0:
+        raise ValueError(f"asked to read attention in {memory} GiB; give memory above 0")
     if attentions is None:
         attentions = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
     name = decoder.config._attn_implementation

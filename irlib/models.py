@@ -72,7 +72,9 @@ def load(
     kept = ("bos_token_id", "eos_token_id", "pad_token_id")  # greedy: no sampling defaults
     ends = {key: getattr(model.generation_config, key) for key in kept}
     ends = {key: getattr(processor.tokenizer, key) if v is None else v for key, v in ends.items()}
-    model.generation_config = GenerationConfig(do_sample=False, **ends)
+    for part in model.modules():  # InstructBLIP's decoder generates by one of its own
+        if getattr(part, "generation_config", None) is not None:
+            part.generation_config = GenerationConfig(do_sample=False, **ends)
     model = keep_gradients(model.eval().requires_grad_(False))
     return VLM(path.resolve().name if local else name, model, processor, family)
 

@@ -7,7 +7,7 @@ with the hub's columns; `image` is a file's name, looked for in the folders of `
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import MappingProxyType
 
@@ -36,7 +36,9 @@ def rows(task: str, folder: Path, *, split: str | None = None) -> list[dict]:
 def _pope(folder: Path, split: str | None) -> Iterator[dict]:
     for path in sorted(folder.glob(_FILES["pope"][0])):
         category = path.stem.removeprefix("coco_pope_")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_text(path).split("\n"), 1):
+            if not line.strip():
+                continue
             row = _parsed(line, f"{path}, line {number}", "question_id image text label".split())
             if split in (None, category):
                 yield {
@@ -45,18 +47,20 @@ def _pope(folder: Path, split: str | None) -> Iterator[dict]:
                     "answer": row["label"],
                     "category": category,
                     "image": row["image"],
-                    "image_source": Path(row["image"]).stem,
+                    "image_source": Path(row["image"] or "").stem,
                 }
 
 
 def _textvqa(folder: Path, split: str | None) -> Iterator[dict]:
     told = _read(folder / f"TextVQA_0.5.1_{split or 'val'}.json", ["data"])
-    for row in told["data"]:
+    for row in _named(told["data"], ["image_id"], folder):
         yield row | {"image": f"{row['image_id']}.jpg"}
 
 
 def _scienceqa(folder: Path, split: str | None) -> Iterator[dict]:
-    for pid, row in sorted(_read(folder / "problems.json", []).items(), key=lambda kv: int(kv[0])):
+    problems = _read(folder / "problems.json", [])
+    _named(problems.values(), ["split", "image"], folder)
+    for pid, row in sorted(problems.items(), key=lambda named: (len(named[0]), named[0])):
         if row["split"] == (split or "test"):
             picture = f"{pid}/{row['image']}" if row["image"] else None
             yield row | {"pid": pid, "image": picture}
@@ -68,9 +72,22 @@ def _coco(folder: Path, split: str | None) -> Iterator[dict]:
     wanted = ["images", "annotations"]
     captions = _read(folder / f"annotations/captions_{year}.json", wanted)
     instances = _read(folder / f"annotations/instances_{year}.json", [*wanted, "categories"])
+    for told, needed in (
+        (captions["annotations"], ["image_id", "caption"]),
+        (captions["images"], ["id", "file_name"]),
+        (instances["annotations"], ["image_id", "category_id"]),
+        (instances["categories"], ["id", "name"]),
+    ):
+        _named(told, needed, folder)
     names = {category["id"]: category["name"] for category in instances["categories"]}
     for one in captions["annotations"]:
         said[one["image_id"]].append(one["caption"])
+    unknown = {one["category_id"] for one in instances["annotations"]} - names.keys()
+    if unknown:
+        raise ValueError(
+            f"rows were asked for from {folder}; its instances are of categories {sorted(unknown)} "
+            "that it does not name; take captions and instances of one release."
+        )
     for one in instances["annotations"]:
         there[one["image_id"]].add(names[one["category_id"]])
     for image in sorted(captions["images"], key=lambda image: image["id"]):
@@ -92,6 +109,17 @@ _FILES = MappingProxyType(
 )
 
 
+def _named(rows: Collection, names: list[str], folder: Path) -> Collection:
+    """The rows, each of which has these names."""
+    for number, row in enumerate(rows, 1):
+        if missing := [name for name in names if not isinstance(row, dict) or name not in row]:
+            raise ValueError(
+                f"rows were asked for from {folder}; row {number} has no {', '.join(missing)}; "
+                "take the file as its authors publish it."
+            )
+    return rows
+
+
 def _read(path: Path, names: list[str]) -> dict:
     if not path.is_file():
         there = ", ".join(sorted(file.name for file in path.parent.glob("*.json")))
@@ -99,7 +127,17 @@ def _read(path: Path, names: list[str]) -> dict:
             f"rows were asked for from {path}; there are {there or 'no such files'}; put it there, "
             "or name another split="
         )
-    return _parsed(path.read_text(encoding="utf-8"), str(path), names)
+    return _parsed(_text(path), str(path), names)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"rows were asked for from {path}; it is no text in UTF-8 ({error.reason}); fetch the "
+            "file again."
+        ) from error
 
 
 def _parsed(text: str, where: str, names: list[str]) -> dict:

@@ -103,7 +103,7 @@ def _packing(quantization, device_map, dtype, config):
     if find_spec("bitsandbytes") is None:
         raise ImportError(
             f"{asked}, found no bitsandbytes, which packs the weights; "
-            'install it: pip install -c constraints.txt "irlib[quantised]"'
+            "install it: pip install -c constraints.txt -e '.[quantised]'"
         )
     told = config.get("dtype") or config.get("torch_dtype") or "float32"
     compute = told if dtype == "auto" else dtype

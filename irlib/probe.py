@@ -1,6 +1,7 @@
 """Attention that also tells chosen rows of its weights, whatever implementation computes it."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,10 @@ from transformers import AttentionInterface
 EAGER = "eager_attention_forward"  # its name in each of transformers' modules of a model
 APART = ("s_aux", "position_bias")  # arguments of attention that its rows would not show
 GIB = 2**30
+# transformers' registry is one for all models and threads: what stood there before, and how many
+# blocks are open; the last to leave puts it back
+_probed: dict[str, tuple] = {}
+_turn = threading.Lock()
 HELD = 3  # copies of [row, head, query, key] in float32 while it is made and reduced
 
 
@@ -24,15 +29,22 @@ def probed(name: str) -> Iterator[None]:
     and flash attention its kernels.
     """
     registry = AttentionInterface._global_mapping
-    before = registry.get(name)  # None for eager, which each model brings along
-    AttentionInterface.register(name, partial(_attend_and_probe, name, before))
+    with _turn:
+        before, users = _probed.get(name) or (registry.get(name), 0)  # None for eager: the model's
+        if not users:
+            AttentionInterface.register(name, partial(_attend_and_probe, name, before))
+        _probed[name] = before, users + 1
     try:
         yield
     finally:
-        if before is None:
-            del registry[name]
-        else:
-            registry[name] = before
+        with _turn:
+            before, users = _probed.pop(name)
+            if users > 1:
+                _probed[name] = before, users - 1
+            elif before is None:
+                del registry[name]
+            else:
+                registry[name] = before
 
 
 def _attend_and_probe(name, attend, module, *args, irlib_probes=(), **kwargs):

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -105,14 +106,22 @@ def model(vlm) -> str:
         for path in sorted(folder.rglob("*")):  # InstructBLIP's second tokenizer is a folder
             told = path.name == "scores.json"  # what was measured of it, not what it is
             if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt") and not told:
-                name = path.relative_to(folder).as_posix()
-                digest.update(name.encode() + b"\0" + path.read_bytes())
+                name, facts = path.relative_to(folder).as_posix(), path.stat()
+                digest.update(name.encode() + b"\0")
+                digest.update(_content(path, facts.st_size, facts.st_mtime_ns).encode())
         return digest.hexdigest()
     if commit := getattr(vlm.model.config, "_commit_hash", None):
         return f"commit {commit}"
     for name, tensor in sorted(vlm.model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()
+
+
+@lru_cache
+def _content(path: Path, size: int, changed: int) -> str:
+    """The sha256 of a file as it was then: 14 GB of weights are read once, a piece at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rows(samples: Iterable) -> dict[str, dict]:
@@ -124,11 +133,7 @@ def rows(samples: Iterable) -> dict[str, dict]:
         words = [sample.key, sample.question, sample.prompt, sample.kind, sample.max_new_tokens]
         boxes = [[box.label, box.x0, box.y0, box.x1, box.y1] for box in sample.boxes]
         digest.update(fingerprint([words, boxes, sample.reference]).encode())
-        if isinstance(sample.image, str | Path):
-            digest.update(Path(sample.image).read_bytes())
-        elif sample.image is not None:
-            digest.update(f"{sample.image.mode}{sample.image.size}".encode())
-            digest.update(sample.image.tobytes())
+        digest.update(_picture(sample.image))
     return {
         task: {"rows": counts[task], "sha256": digest.hexdigest()}
         for task, digest in sorted(digests.items())
@@ -141,20 +146,25 @@ def asked(sample, *, max_new_tokens: int | None = None) -> str:
     Its task, key, reference and boxes are no part of it: no answer hangs on them. Raises OSError
     for a picture that cannot be read and ValueError for something that is none.
     """
-    image, limit = sample.image, max_new_tokens or sample.max_new_tokens
-    digest = hashlib.sha256(fingerprint([sample.question, sample.prompt, limit]).encode())
+    limit = max_new_tokens or sample.max_new_tokens
+    words = fingerprint([sample.question, sample.prompt, limit]).encode()
+    return hashlib.sha256(words + _picture(sample.image)).hexdigest()
+
+
+def _picture(image) -> bytes:
+    """What of a picture is seen, whether it is open or a file."""
+    if image is None:
+        return b""
     if isinstance(image, str | Path):
-        digest.update(b"file" + Path(image).read_bytes())
-    elif hasattr(image, "tobytes") and hasattr(image, "getexif"):
+        return b"file" + Path(image).read_bytes()
+    if hasattr(image, "tobytes") and hasattr(image, "getexif"):
         upright = image.getexif().get(0x0112)  # the tag that says how a picture is to be turned
-        palette = image.getpalette() if image.mode == "P" else None
-        digest.update(f"{image.mode}{image.size}{upright}{palette}".encode() + image.tobytes())
-    elif image is not None:
-        raise ValueError(
-            f"asked about the picture {image!r}, found a {type(image).__name__}; give a PIL "
-            "picture or a path"
-        )
-    return digest.hexdigest()
+        palette = image.getpalette() if image.mode in ("P", "PA") else None
+        return f"{image.mode}{image.size}{upright}{palette}".encode() + image.tobytes()
+    raise ValueError(
+        f"asked about the picture {image!r}, found a {type(image).__name__}; give a PIL picture or "
+        "a path"
+    )
 
 
 def surroundings() -> dict[str, object]:

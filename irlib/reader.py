@@ -1,7 +1,8 @@
 """Rows of a task, wherever they are: a folder laid out like the hub's, the hub, published files."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ class Rows:
     has_image: Sequence[bool]
     cell: Callable[[int], object]
     near: Sequence[Path]
+    opened: dict[bytes, Image.Image] = field(default_factory=dict)
 
     def image(self, row: int, *, whose: str) -> Image.Image | Path | None:
         """Return a row's picture, opened where it is embedded, its path where it is a file."""
@@ -36,7 +38,10 @@ class Rows:
             cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
         if isinstance(cell, str):
             return pictures.find(cell, self.near, whose=whose)
-        return pictures.read(cell, whose=whose)
+        name = sha256(cell).digest()  # many rows ask of one picture: it is opened once
+        if name not in self.opened:
+            self.opened[name] = pictures.read(cell, whose=whose)
+        return self.opened[name]
 
     def words(self) -> chair.Words:
         """Return the word table that belongs to the rows: the folder's own, else COCO's."""
@@ -102,7 +107,8 @@ def read(
             f"{', '.join(missing).replace('|', ' or ')}; name them as the hub's set does."
         )
     if not plain:
-        raise ValueError(f"{what} was read from {place}; it has no rows; give it some.")
+        asked_for = f" of split {split!r}" if split else ""
+        raise ValueError(f"{what} was read from {place}; it has no rows{asked_for}; give it some.")
     return Rows(place, folder, plain, has_image, cell, near)
 
 

@@ -120,7 +120,7 @@ def run(
     """
     names = sorted({name for job in jobs for name in job.hub})
     reach(names)
-    if scheduler:
+    if scheduler is not None:
         engines.reach(scheduler)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = workers or (1 if scheduler else min(4, cores))

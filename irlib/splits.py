@@ -3,6 +3,9 @@
 The only door to `datasets`, whose failures are put in words.
 """
 
+import errno
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ import yaml
 
 from irlib import store
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _READERS = MappingProxyType(  # by the ending of a file, as `datasets` names them
     {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".arrow": "arrow"}
 )
@@ -45,7 +49,10 @@ def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str])
     named = patterns(what, folder, configs, splits)
     if named:
         split, globs = named
-        files = sorted({str(path) for glob in globs for path in folder.glob(glob)})
+        with _in_words(what, folder):
+            files = sorted({str(path) for glob in globs for path in folder.glob(glob)})
+        if any("*" in glob for glob in globs):
+            _check_whole(what, folder, files)
     else:
         split, files = _guessed(what, folder, configs, splits)
     if not files or Path(files[0]).suffix not in _READERS:
@@ -67,6 +74,18 @@ def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str])
     if isinstance(dataset.features.get("image"), datasets.Image):
         dataset = dataset.cast_column("image", datasets.Image(decode=False))
     return dataset
+
+
+def _check_whole(what: str, folder: Path, files: Sequence[str]) -> None:
+    """Refuse a set whose files say that there are more of them."""
+    told = [re.search(r"-of-(\d{5})\.", Path(file).name) for file in files]
+    there = Counter(int(found[1]) for found in told if found)
+    for total, count in there.items():
+        if count % total:
+            raise ValueError(
+                f"{what} was asked for from {folder}; {count} files of {total} are there; fetch "
+                "the others: online, or by hand."
+            )
 
 
 def _card(folder: Path) -> dict[str, dict[str, list[str]]]:
@@ -122,7 +141,14 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
         ValueError,
         TypeError,
         KeyError,
+        NotImplementedError,  # of a pattern that is no relative one
     ) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise OSError(
+                f"{what} was asked for from {place}; its rows are prepared in "
+                f"{store.results() / 'datasets'}, which cannot be written ({error.strerror}); make "
+                "room there, or name another folder by IRLIB_RESULTS"
+            ) from error
         cause = str(error.__cause__ or error).splitlines() or [type(error).__name__]
         raise ValueError(
             f"{what} was asked for from {place}; its files do not read as a dataset: {cause[0]}; "

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from irlib.decoding import Past, greedy
+from irlib.hooks import hooked
 from irlib.inputs import Answer, Inputs
 from irlib.prefill import Recorder, Run, head, look, run, take
-from irlib.truncation import check_keep, layer_by_row
+from irlib.truncation import check_keep, layer_by_row, truncate
 from irlib.vlm import check_finite
 
 # Positions of variants at a time, those of an answer to come among them. Each takes the keys and
@@ -26,13 +27,19 @@ def logits_by_layer(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0
 
     In the order of `layers`; what a forward inside `truncate(vlm, inputs, layer=layer, keep=keep)`
     gives at the last position, n_layers being the untouched model. Raises `ValueError` where
-    `truncate` and `vlm.forward` do.
+    `truncate` and `vlm.forward` do. With hooks on the model, which would miss what layers share,
+    each layer is one such forward.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
     >>> logits_by_layer(vlm, vlm.prepare(question="What is a cat?"), layers=[0, 12]).shape[:2]
     torch.Size([2, 1])
     """
+    if hooked(vlm.model):
+        every = _one_by_one(
+            vlm, inputs, layers, keep, lambda x: vlm.forward(x, logits_to_keep=1)[:, -1]
+        )
+        return torch.stack([every[layer] for layer in layers])
     found = {}
     for made, variants in _parts(vlm, inputs, layers, keep):
         logits, _, _ = _start(vlm, made, variants, whole=False)
@@ -55,8 +62,10 @@ def answers_by_layer(
     The same as `truncate(vlm, inputs, layer=layer, keep=keep)` around `vlm.answer`, layer by layer;
     n_layers is the untouched model. A row without a picture answers once for all layers. Beside
     what one generation over `inputs` takes, memory holds the layers' inputs at the carried rows
-    (see `prefill.Run`) and the keys of at most `POSITIONS` positions, or of one variant. Raises
-    `ValueError` where `truncate` and `vlm.answer` do.
+    (see `prefill.Run`) and the keys of at most `POSITIONS` positions, or of one variant. With hooks
+    on the model, which would miss what layers share, or more in its generation_config than where an
+    answer ends, each layer is one generation. Raises `ValueError` where `truncate` and `vlm.answer`
+    do.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -65,7 +74,14 @@ def answers_by_layer(
     >>> answers[0].text == answers[12].text  # there is no picture to hide
     True
     """
-    limits = [max_new_tokens or sample.max_new_tokens for sample in inputs.samples]
+    if hooked(vlm.model) or not vlm.plain:
+        return _one_by_one(
+            vlm, inputs, layers, keep, lambda x: vlm.answer(x, max_new_tokens=max_new_tokens)
+        )
+    limits = [
+        sample.max_new_tokens if max_new_tokens is None else max_new_tokens
+        for sample in inputs.samples
+    ]
     found = {}
     for made, variants in _parts(vlm, inputs, layers, keep, room=max(limits)):
         logits, index, keys = _start(vlm, made, variants, whole=True)
@@ -75,6 +91,15 @@ def answers_by_layer(
         found |= dict(zip(variants, zip(said.ids, said.texts, strict=True), strict=True))
     rows = _by_layer(found, len(inputs), layers, vlm.n_layers)
     return {layer: Answer(*zip(*row, strict=True)) for layer, row in zip(layers, rows, strict=True)}
+
+
+def _one_by_one(vlm, inputs, layers, keep, ask) -> dict:
+    """What `ask(inputs)` gives with the image hidden from each of the layers on."""
+    inputs, found = vlm.encode(inputs), {}
+    for layer in layers:
+        with truncate(vlm, inputs, layer=layer, keep=keep):
+            found[layer] = ask(inputs)
+    return found
 
 
 def _parts(vlm, inputs, layers, keep, *, room=0) -> Iterator[tuple[Run, list]]:

@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
+from numbers import Integral
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 from irlib import blocks, engines, provenance
 from irlib.answers import Answers, capacity
 from irlib.filling import fill, telling
+from irlib.hooks import hooked
 from irlib.scores import score
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ def sweep(
         raise ValueError("asked to sweep over samples, found none; give at least one")
     if batch_size < 1:
         raise ValueError(f"asked to sweep in batches of {batch_size} samples; give 1 or more")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise ValueError(f"asked for answers of {max_new_tokens} tokens; give 1 or more, or None")
     layers = _layers(vlm, layers, keep)
     options = {"keep": keep, "max_new_tokens": max_new_tokens}
     rows, distinct, failed = _rows(samples, max_new_tokens)
@@ -66,11 +70,11 @@ def sweep(
         engines.given(executor) as executor,
         tqdm(total=len(distinct), desc="sweep", unit="row", disable=quiet) as bar,
     ):
+        kept = store and not _hooked(vlm) and not _edited()
         setting, submit = (
-            _here(vlm, options) if executor is None else _there(vlm, options, executor)
+            _here(vlm, options, kept) if executor is None else _there(vlm, options, executor)
         )
-        if not store or _hooked(vlm) or _edited():
-            setting = None
+        setting = setting if kept else None
         fresh = os.environ.get("IRLIB_FRESH") == "1"
         answers = Answers(setting, name=vlm.name, fresh=fresh)
         at_once = 1 if executor is None else max(1, capacity() // batch_size)
@@ -98,7 +102,15 @@ def sweep(
 def _layers(vlm, layers, keep) -> list[int]:
     """The layers in order, the untouched model's among them; refused where one is not there."""
     least = 1 if keep else 0
-    layers = sorted({*(range(least, vlm.n_layers) if layers is None else layers), vlm.n_layers})
+    layers = range(least, vlm.n_layers) if layers is None else layers
+    if not isinstance(layers, Iterable) or not all(
+        isinstance(n, Integral) for n in [*layers, keep]
+    ):
+        raise ValueError(
+            f"asked to sweep over layers {layers} with keep={keep}; give a list of whole numbers, "
+            "and a whole number to keep"
+        )
+    layers = sorted({*layers, vlm.n_layers})
     if keep < 0 or layers[0] < least or layers[-1] > vlm.n_layers:
         raise ValueError(
             f"asked to sweep over layers {layers} with keep={keep}, found {vlm.n_layers} layers; "
@@ -124,7 +136,7 @@ def _rows(samples, max_new_tokens):
     return rows, {row: distinct[row] for row in dict.fromkeys(rows) if row not in failed}, failed
 
 
-def _here(vlm, options):
+def _here(vlm, options, kept):
     """What determines the answers besides the row, and `submit` for `fill`, in this process."""
 
     def submit(samples, wanted):
@@ -132,7 +144,7 @@ def _here(vlm, options):
         done.set_result(blocks.answer(vlm, samples, wanted, **options))
         return done
 
-    return blocks.describe(vlm) | {"keep": options["keep"]}, submit
+    return blocks.describe(vlm) | {"keep": options["keep"]} if kept else None, submit
 
 
 def _there(vlm, options, executor):
@@ -155,13 +167,7 @@ def _there(vlm, options, executor):
 
 def _hooked(vlm) -> bool:
     """Whether something on the model watches or changes its runs: no key can tell what it does."""
-    hooks = [
-        hook
-        for module in vlm.model.modules()
-        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    ]
-    # transformers leaves some of its own, which record what it is asked to return
-    found = any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
+    found = hooked(vlm.model)
     if found:
         log.warning("%s has hooks on it: its answers are neither kept nor taken", vlm.name)
     return found

@@ -99,6 +99,7 @@ def load_task(
             f"load_task was asked for answers of {length} tokens; there is nothing to score then; "
             "set max_new_tokens to 1 or more."
         )
+    wording.check_style(name, style)
     samples = []
     for key in chosen:
         i, row, kinds = rows[key]
@@ -108,15 +109,16 @@ def load_task(
                 raise ValueError("it has no picture; only questions of ScienceQA may do without.")
             question = wording.DESCRIBE if name == "chair" else text(row, "question")
             reference = task.reference(row, words=words)
+            prompt = wording.prompt(name, row, style=style, ocr=ocr)
             boxes = tuple(Box(**box) for box in row.get("boxes") or ())
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{whose}, cannot be scored: {error}") from error
+            raise ValueError(f"{whose}, cannot be asked or scored: {error}") from error
         samples.append(
             Sample(
                 task=name,
                 key=key,
                 question=question,
-                prompt=wording.prompt(name, row, style=style, ocr=ocr),
+                prompt=prompt,
                 image=table.image(i, whose=whose),
                 reference=reference,
                 boxes=boxes,
@@ -189,7 +191,13 @@ def _listed(keys: Sequence | str | Path) -> Iterable:
     """Return names as given, or those in a file: a JSON list, or one a line."""
     if not isinstance(keys, str | Path):
         return keys
-    told = Path(keys).expanduser().read_text(encoding="utf-8").strip()
+    try:
+        told = Path(keys).expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise FileNotFoundError(
+            f"load_task was asked for the rows named in {keys}; it cannot be read "
+            f"({error.strerror}); give a list of names, or a file of them."
+        ) from error
     listed = json.loads(told) if told[:1] in ("[", "{") else told.splitlines()
     if not isinstance(listed, list):
         raise ValueError(

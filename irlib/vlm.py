@@ -61,6 +61,13 @@ class VLM:
         return self.model.config.image_token_id
 
     @property
+    def plain(self) -> bool:
+        """Whether its generation is greedy and nothing more: settings say only where it ends."""
+        told = self.model.generation_config.to_diff_dict()
+        ends = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version"}
+        return not any(value for key, value in told.items() if key not in ends and key[0] != "_")
+
+    @property
     def placeholder(self) -> str:
         """The text that stands for the picture in a prompt."""
         token = self.processor.image_token

@@ -23,7 +23,13 @@ def capitalised(row: dict) -> str:
 
 
 def _read(row: dict, ocr: bool) -> str:
-    return ", ".join(row.get("ocr_tokens") or ()) if ocr else ""
+    tokens = row.get("ocr_tokens")
+    if ocr and (not isinstance(tokens, list) or not all(isinstance(one, str) for one in tokens)):
+        raise ValueError(
+            f"its ocr_tokens are {tokens!r}; write a list of texts (TextVQA's authors publish them "
+            "in a file of their own), or leave ocr=True out."
+        )
+    return ", ".join(tokens) if ocr else ""
 
 
 def _textvqa(row: dict, *, ocr: bool = False, **_) -> str:
@@ -88,16 +94,22 @@ STYLES = MappingProxyType(
 
 
 def prompt(task: str, row: dict, *, style: str = "llava", ocr: bool = False) -> str:
-    """Return the text of the user's turn for a row; raises ValueError for a style it has not.
+    """Return the text of the user's turn for a row.
 
-    `ocr=True` adds TextVQA's OCR tokens where the style has a place for them.
+    `ocr=True` adds TextVQA's OCR tokens where the style has a place for them. Raises ValueError for
+    a style that the task has not, and for OCR tokens that are not there.
 
     >>> prompt("pope", {"question": "Is there a cat?"}, style="bare")
     'Is there a cat?'
     """
+    check_style(task, style)
+    return STYLES[task][style](row, ocr=ocr)
+
+
+def check_style(task: str, style: str) -> None:
+    """Raise ValueError for a style that a task's prompts are not written in."""
     if style not in STYLES[task]:
         raise ValueError(
             f"task {task!r} was asked for the style {style!r}; its prompts are written in "
             f"{', '.join(STYLES[task])}; take one."
         )
-    return STYLES[task][style](row, ocr=ocr)

@@ -50,7 +50,7 @@ def test_a_row_that_cannot_be_scored_is_named(tmp_path, task, change, message):
     rows = [ROWS[task]()[0] | change]
     place = lay(tmp_path / task, task, rows)
     with pytest.raises(
-        ValueError, match=f"task '{task}', row '.+' of .*cannot be scored: .*{message}"
+        ValueError, match=f"task '{task}', row '.+' of .*cannot be asked or scored: .*{message}"
     ):
         load_task(task, source=place)
 

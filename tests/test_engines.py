@@ -120,3 +120,9 @@ def test_nothing_of_dask_is_loaded_unless_it_is_asked_for():
     code = "import sys, irlib.engines, irlib.filling; print('distributed' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:8786"])
+def test_an_address_that_is_none_is_refused(address, capsys):
+    assert cli.main(["reproduce", "fig9_no_picture_needed", "--scheduler", address]) == 1
+    assert "found no address in it; give the one that" in capsys.readouterr().err

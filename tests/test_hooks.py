@@ -345,3 +345,19 @@ def test_own_attention_is_refused_where_scores_are_capped(tiny_llava):
         pytest.raises(ValueError, match=r"caps its attention scores"),
     ):
         tiny_llava.decoder(input_ids=torch.tensor([[5]]), softcap=30.0)
+
+
+def test_probes_of_two_models_may_overlap_in_any_order(tiny_llava, sample):
+    from transformers import AttentionInterface
+
+    before = dict(AttentionInterface._global_mapping)
+    inputs = tiny_llava.prepare(sample)
+    last = torch.tensor([[inputs.length - 1]])
+    first, second = (rows(tiny_llava.decoder, last) for _ in range(2))
+    first.__enter__()
+    seen = second.__enter__()
+    tiny_llava.forward(inputs)
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert sorted(seen) == list(range(tiny_llava.n_layers))
+    assert AttentionInterface._global_mapping == before

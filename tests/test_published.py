@@ -170,3 +170,67 @@ def test_a_split_of_another_config_is_read_alone():
     assert samples[0] in load_task("pope", kind="popular")
     images = load_task("scienceqa", config="ScienceQA-IMG", n=5)
     assert all(s.image is not None for s in images)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("problems.json", {"7": {"image": None}}, "row 1 has no split"),
+        ("problems.json", {"7": ["a"]}, "row 1 has no split, image"),
+        ("TextVQA_0.5.1_val.json", {"data": [{"question_id": 1}]}, "row 1 has no image_id"),
+    ],
+)
+def test_a_published_row_without_what_it_needs_is_told(tmp_path, name, row, message):
+    (tmp_path / name).write_text(json.dumps(row))
+    task = "scienceqa" if name == "problems.json" else "textvqa"
+    with pytest.raises(ValueError, match=f"asked for from .*{message}; take the file as"):
+        load_task(task, source=tmp_path)
+
+
+def test_an_instance_of_a_category_without_a_name_is_told(tmp_path):
+    place = coco_folder(tmp_path, captions={1: ["A dog."]}, instances={1: ["dog"]})
+    path = place / "annotations/instances_val2014.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"categories": []}))
+    with pytest.raises(ValueError, match=r"of categories \[7\] that it does not name; take"):
+        load_task("chair", source=place)
+
+
+def test_blank_lines_and_line_separators_in_question_files_are_no_ends_of_rows(tmp_path):
+    place = pope_folder(tmp_path, random=[(1, "a.jpg", "dog\u2028house", "yes")])
+    path = place / "coco_pope_random.json"
+    row = json.loads(path.read_text())
+    path.write_text("\n" + json.dumps(row, ensure_ascii=False) + "\n\n")
+    assert [sample.key for sample in load_task("pope", source=place)] == ["random/1"]
+    path.write_bytes("é".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"coco_pope_random.json; it is no text in UTF-8"):
+        load_task("pope", source=place)
+
+
+def test_ocr_tokens_that_are_not_there_are_not_asked_for_in_silence(tmp_path):
+    rows = [{"image_id": "a", "question_id": 1, "question": "what?", "answers": ["b"] * 10}]
+    (tmp_path / "TextVQA_0.5.1_val.json").write_text(json.dumps({"data": rows}))
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.jpg")
+    assert len(load_task("textvqa", source=tmp_path)) == 1
+    with pytest.raises(ValueError, match=r"row '1' .*its ocr_tokens are None; write a list"):
+        load_task("textvqa", source=tmp_path, ocr=True)
+
+
+def test_a_set_that_is_there_in_part_is_not_taken_for_whole(tmp_path):
+    (tmp_path / "data").mkdir()
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n"
+    (tmp_path / "README.md").write_text(card + "    path: data/test-*\n---\n")
+    (tmp_path / "data/test-00000-of-00002.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="1 files of 2 are there; fetch the others"):
+        load_task("pope", source=tmp_path)
+
+
+def test_a_file_of_names_that_is_not_there_is_told():
+    with pytest.raises(FileNotFoundError, match="give a list of names, or a file of them"):
+        load_task("pope", keys="random/1")
+
+
+def test_a_picture_that_many_rows_ask_about_is_opened_once():
+    samples = load_task("pope", n=400)
+    pictures = {sample.image.tobytes() for sample in samples}
+    assert len({id(sample.image) for sample in samples}) == len(pictures) < 400

@@ -12,6 +12,7 @@ from conftest import hooks_on, make_sample, noise_picture, with_eager
 from irlib import load, load_task, staircase
 from irlib.costs import token_layers
 from irlib.decoding import Past
+from irlib.hooks import edit
 from irlib.inputs import Spans
 from irlib.prefill import run
 from irlib.staircase import answers_by_layer, logits_by_layer
@@ -188,17 +189,23 @@ def test_parts_of_bounded_size_change_nothing(tiny_llava, mixed, keep, positions
 def tokens_through_layers(vlm, call):
     """How many tokens the decoder's layers are given by `call`, and how many pictures are seen."""
     counts, pictures = [], []
-    handles = [
-        layer.register_forward_pre_hook(lambda _, args: counts.append(args[0].shape[:2].numel()))
-        for layer in vlm.decoder.layers
-    ]
+
+    def counting(module, note):  # no hook: with hooks on it a model's layers share nothing
+        forward = module.forward
+
+        def counted(states, *args, **kwargs):
+            note(states)
+            return forward(states, *args, **kwargs)
+
+        return counted
+
     tower = vlm.model.model.vision_tower
-    handles.append(tower.register_forward_hook(lambda *_: pictures.append(1)))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for layer in vlm.decoder.layers:
+            told = counting(layer, lambda states: counts.append(states.shape[:2].numel()))
+            patch.setattr(layer, "forward", told)
+        patch.setattr(tower, "forward", counting(tower, lambda _: pictures.append(1)))
         call()
-    finally:
-        for handle in handles:
-            handle.remove()
     return sum(counts), len(pictures)
 
 
@@ -323,3 +330,47 @@ def test_what_truncation_refuses_is_refused(tiny_llava, mixed):
             call(tiny_llava, inputs, layers=[0, 1], keep=2)
         with pytest.raises(ValueError, match=r"asked to keep 17 .*found \[16, 16\] a picture"):
             call(tiny_llava, inputs, layers=[1], keep=17)
+
+
+def test_hooks_on_the_model_change_what_they_change_in_each_layers_own_run(tiny_llava, sample):
+    inputs, layers = tiny_llava.prepare(sample), [0, 2, 4]
+
+    def blank(_, states):
+        states = states.clone()
+        states[:, 3] = 0  # a place in the prompt that no shared pass gives to the layer as such
+        return states
+
+    untouched = logits_by_layer(tiny_llava, inputs, layers=layers)
+    with edit({1: tiny_llava.decoder.layers[1]}, blank):
+        found = logits_by_layer(tiny_llava, inputs, layers=layers)
+        naive = one_by_one(tiny_llava, tiny_llava.encode(inputs), layers)
+    assert (found - naive).abs().max() <= CLOSE * naive.std()
+    assert (found - untouched).abs().max() > 0.1
+    with edit({"decoder": tiny_llava.decoder.norm}, lambda _, states: states * -1):
+        answers = answers_by_layer(tiny_llava, inputs, layers=[0, 4], max_new_tokens=5)
+        for layer in (0, 4):
+            with truncate(tiny_llava, inputs, layer=layer):
+                said = tiny_llava.answer(inputs, max_new_tokens=5)
+            assert answers[layer].ids[0].equal(said.ids[0])
+
+
+def test_settings_of_generation_that_are_more_than_greedy_hold_for_every_layer(
+    tiny_llava, sample, monkeypatch
+):
+    inputs = tiny_llava.prepare(sample)
+    monkeypatch.setattr(tiny_llava.model.generation_config, "repetition_penalty", 3.0)
+    answers = answers_by_layer(tiny_llava, inputs, layers=[0, 4], max_new_tokens=12)
+    for layer in (0, 4):
+        with truncate(tiny_llava, inputs, layer=layer):
+            said = tiny_llava.answer(inputs, max_new_tokens=12)
+        assert answers[layer].ids[0].equal(said.ids[0])
+
+
+def test_large_keys_do_not_overflow_in_half_precision(family_folder, sample):
+    vlm = load(str(family_folder("qwen2_vl")), device="cpu", dtype="float16")
+    for layer in vlm.decoder.layers:
+        layer.self_attn.k_proj.bias.fill_(300)
+        layer.self_attn.q_proj.bias.fill_(60)
+    inputs = vlm.prepare(sample)
+    answers = answers_by_layer(vlm, inputs, layers=[vlm.n_layers], max_new_tokens=3)
+    assert answers[vlm.n_layers].ids[0].equal(vlm.answer(inputs, max_new_tokens=3).ids[0])

@@ -203,12 +203,14 @@ def test_pictures_are_known_by_what_is_seen_of_them(tmp_path):
     turned, palette = (Image.new("RGB", (8, 8)) for _ in range(2))
     turned.getexif()[0x0112] = 6
     assert provenance.asked(sample(image=turned)) != provenance.asked(sample())
-    told = []
-    for colour in (0, 255):
-        palette = Image.new("P", (8, 8))
-        palette.putpalette([colour] * 768)
-        told.append(provenance.asked(sample(image=palette)))
-    assert told[0] != told[1]
+    for mode in ("P", "PA"):
+        told = []
+        for colour in (0, 255):
+            palette = Image.new(mode, (8, 8))
+            palette.putpalette([colour] * 768)
+            told.append(provenance.asked(sample(image=palette)))
+            told.append(provenance.rows([sample(image=palette)])["pope"]["sha256"])
+        assert len(set(told)) == 4
     (tmp_path / "a.png").write_bytes(b"one")
     (tmp_path / "b.png").write_bytes(b"one")
     same = {provenance.asked(sample(image=tmp_path / name)) for name in ("a.png", "b.png")}

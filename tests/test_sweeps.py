@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pandas as pd
@@ -448,3 +449,28 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tiny_
     )  # fmt: skip
     assert told.returncode == 0, told.stdout + told.stderr
     assert told.stdout.splitlines()[-1] == "the tables are equal"
+
+
+@pytest.mark.parametrize("what", ["template", "pixels", "family"])
+def test_what_makes_a_sample_inputs_is_in_the_key_as_it_is_in_memory(
+    tiny_llava, samples, computed, what
+):
+    run(tiny_llava, samples)
+    processor, family = copy.deepcopy(tiny_llava.processor), tiny_llava.family
+    if what == "template":
+        processor.chat_template = processor.chat_template.replace("ASSISTANT", "BOT")
+    elif what == "pixels":
+        processor.image_processor.do_normalize = False
+    else:
+        family = replace(family, system="Be rude.")
+    computed.clear()
+    run(VLM(tiny_llava.name, tiny_llava.model, processor, family), samples)
+    assert [keys for keys, _ in computed] == [[sample.key for sample in samples]]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"layers": 3}, {"layers": [1.5]}, {"keep": 1.5}, {"max_new_tokens": 0}]
+)
+def test_numbers_that_are_none_of_the_kind_are_refused_at_once(tiny_llava, samples, wrong):
+    with pytest.raises(ValueError, match=r"asked .*; give"):
+        run(tiny_llava, samples, **wrong)
