@@ -22,7 +22,7 @@ NAMES = ["llava", "qwen2_vl", "internvl", "instructblip"]
 MINIS = ["mini-llava", "mini-qwen2vl", "mini-internvl", "mini-instructblip"]
 packed = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None,
-    reason='bitsandbytes, which packs weights, is not installed: pip install "irlib[quantised]"',
+    reason="bitsandbytes, which packs weights, is not installed (the extra quantised)",
 )
 
 
