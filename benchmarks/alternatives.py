@@ -12,9 +12,9 @@ import torch
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
-from irlib.inputs import Answer, Inputs
-from irlib.truncation import truncate
-from irlib.vlm import VLM
+from irlib.inputs.records import Answer, Inputs
+from irlib.interventions.truncation import truncate
+from irlib.models.vlm import VLM
 
 SITE = "post_attention"
 

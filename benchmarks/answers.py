@@ -4,11 +4,13 @@ Token-layers are no bound here: one token at a time, a decoder waits for its wei
 arithmetic, and answers of all layers can share them.
 """
 
-from benchmarks import alternatives, counts
+import sys
+
+from benchmarks import alternatives, command, counts
 from benchmarks.measure import Contender, compare, evenly, same_answers
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
-from irlib.staircase import answers_by_layer
+from irlib.interventions.staircase import answers_by_layer
 
 TITLE = "Truncation at every layer, free answers"
 
@@ -55,6 +57,4 @@ def measure(subject: Subject, settings: Settings) -> dict:
 
 
 if __name__ == "__main__":
-    from benchmarks.run import main
-
-    main(only="answers")
+    command.main({"answers": sys.modules[__name__]})

@@ -1,14 +1,16 @@
 """Shares of attention by segment: irlib's probe against a plain forward and output_attentions."""
 
+import sys
+
 import torch
 
-from benchmarks import alternatives
+from benchmarks import alternatives, command
 from benchmarks.measure import Contender, agreement, closeness, compare
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
 from irlib.attention import attention_flow
-from irlib.hooks import rows
-from irlib.inputs import SEGMENTS
+from irlib.hooks.hooks import rows
+from irlib.inputs.records import SEGMENTS
 
 TITLE = "Attention flow, all layers"
 
@@ -84,6 +86,4 @@ def probed(vlm, whole) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    from benchmarks.run import main
-
-    main(only="attention")
+    command.main({"attention": sys.modules[__name__]})

@@ -1,14 +1,15 @@
 """LLaVA-CAM of all layers: irlib's one forward and backward against loops and libraries."""
 
+import sys
 import warnings
 
 import torch
 
-from benchmarks import alternatives, counts
+from benchmarks import alternatives, command, counts
 from benchmarks.measure import Contender, agreement, closeness, compare, evenly
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
-from irlib.cam import llava_cam
+from irlib.cam.cam import llava_cam
 
 TITLE = "LLaVA-CAM, all layers"
 
@@ -125,6 +126,4 @@ def kept_for_backward(vlm, run) -> float:
 
 
 if __name__ == "__main__":
-    from benchmarks.run import main
-
-    main(only="cam")
+    command.main({"cam": sys.modules[__name__]})

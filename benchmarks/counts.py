@@ -7,7 +7,7 @@ with the square of the length, the embeddings, the head and the vision tower are
 
 from collections.abc import Iterable
 
-from irlib.costs import token_layers
+from irlib.plan.costs import token_layers
 
 
 def sweep(inputs, n_layers: int, tokens: int = 1) -> dict[str, int]:

@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 import transformers
 
-from irlib import attention_flow, costs, llava_cam, load, load_task
-from irlib.anatomy import shape_of
-from irlib.skeleton import skeleton
-from irlib.staircase import answers_by_layer
-from irlib.vlm import VLM
+from irlib import attention_flow, llava_cam, load, load_task
+from irlib.interventions.staircase import answers_by_layer
+from irlib.models.vlm import VLM
+from irlib.plan import costs
+from irlib.plan.anatomy import shape_of
+from irlib.plan.skeleton import skeleton
 
 NAME = "llava-hf/llava-1.5-7b-hf"
 SIDE, PATCH = 336, 14

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from irlib import provenance
+from irlib.store import provenance
 
 STATUS, REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

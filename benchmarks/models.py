@@ -9,11 +9,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConf
 
 from benchmarks.settings import Settings
 from irlib import load, load_task, store
-from irlib.families import FAMILIES
-from irlib.inputs import Answer, Inputs, Spans
-from irlib.processors import read_processor
-from irlib.tasks import Sample
-from irlib.vlm import VLM
+from irlib.inputs.records import Answer, Inputs, Spans
+from irlib.models.families import FAMILIES
+from irlib.models.processors import read_processor
+from irlib.models.vlm import VLM
+from irlib.tasks.samples import Sample
 
 BEFORE, AFTER, PATCH = 35, 25, 14  # LLaVA's prompt: 35 text tokens stand before the image
 

@@ -4,8 +4,11 @@ Made for a GPU (`--device cuda --shape 7b`), where neither this nor any other sc
 run: they have only been run on CPUs.
 """
 
+import sys
+
 import torch
 
+from benchmarks import command
 from benchmarks.measure import clocked
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
@@ -57,6 +60,4 @@ def operations(vlm, length: int) -> float:
 
 
 if __name__ == "__main__":
-    from benchmarks.run import main
-
-    main(only="prefill")
+    command.main({"prefill": sys.modules[__name__]})

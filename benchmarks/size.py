@@ -4,17 +4,18 @@ A narrow random model, so that it runs in minutes. Of the naive loop some layers
 round and the whole is extrapolated from them; the csv says how many.
 """
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import alternatives, counts
+from benchmarks import alternatives, command, counts
 from benchmarks.measure import Contender, agreement, closeness, compare, evenly
 from benchmarks.models import SHAPES, Shape, random_subject
 from benchmarks.settings import Settings
+from irlib.interventions.staircase import logits_by_layer
 from irlib.plots import style
-from irlib.staircase import logits_by_layer
 
 TITLE = "Cost against size: truncation at every layer"
 NARROW = Shape(24, 128, 4, 352, 24, (2, 32, 2, 48))
@@ -134,6 +135,4 @@ def save(comparisons: list[dict], folder: Path, stem: str, clock: str) -> None:
 
 
 if __name__ == "__main__":
-    from benchmarks.run import main
-
-    main(only="size")
+    command.main({"size": sys.modules[__name__]})

@@ -1,10 +1,12 @@
 """First-token logits with the image hidden from every layer: irlib against one prefill a layer."""
 
-from benchmarks import alternatives, counts
+import sys
+
+from benchmarks import alternatives, command, counts
 from benchmarks.measure import Contender, agreement, closeness, compare
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
-from irlib.staircase import logits_by_layer
+from irlib.interventions.staircase import logits_by_layer
 
 TITLE = "Truncation at every layer, the first token's logits"
 
@@ -57,6 +59,4 @@ def measure(subject: Subject, settings: Settings) -> dict:
 
 
 if __name__ == "__main__":
-    from benchmarks.run import main
-
-    main(only="sweep")
+    command.main({"sweep": sys.modules[__name__]})

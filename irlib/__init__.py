@@ -4,40 +4,30 @@ Everything public is one of the names below; each is loaded when it is first ask
 reading a task or a score does not wait for torch.
 
 >>> import irlib
->>> len(irlib.__all__)
-16
+>>> "sweep" in irlib.__all__
+True
 """
 
-from importlib import import_module
+from typing import TYPE_CHECKING
 
-from irlib.verdict import verdict  # bound here: the function, not the module of the same name
+from irlib.faces import face
 
-_HOME = {
-    "load": "models",
-    "load_task": "tasks",
-    "Sample": "tasks",
-    "metrics": "scores",
-    "rescore": "scores",
-    "trace": "hooks",
-    "edit": "hooks",
-    "attention_flow": "attention",
-    "attention_map": "attention",
-    "llava_cam": "cam",
-    "truncate": "truncation",
-    "sweep": "sweeps",
-    "cliff_layer": "cliff",
-    "save_figure": "store",
-    "explore": "widgets",
-}
+if TYPE_CHECKING:
+    from irlib.attention import attention_flow as attention_flow
+    from irlib.attention import attention_map as attention_map
+    from irlib.cam.cam import llava_cam as llava_cam
+    from irlib.evidence.cliff import cliff_layer as cliff_layer
+    from irlib.evidence.judging import verdict as verdict
+    from irlib.explorer.view import explore as explore
+    from irlib.hooks.hooks import edit as edit
+    from irlib.hooks.hooks import trace as trace
+    from irlib.interventions.truncation import truncate as truncate
+    from irlib.models.loading import load as load
+    from irlib.scores.counting import metrics as metrics
+    from irlib.scores.counting import rescore as rescore
+    from irlib.store.figure import save_figure as save_figure
+    from irlib.sweeps.table import sweep as sweep
+    from irlib.tasks.loading import load_task as load_task
+    from irlib.tasks.samples import Sample as Sample
 
-__all__ = ["verdict", *_HOME]
-
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"irlib has no {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"irlib.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = face(__name__)

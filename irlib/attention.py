@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from irlib.hooks import rows
-from irlib.inputs import SEGMENTS, Answer, Inputs
+from irlib.hooks.hooks import rows
+from irlib.inputs.records import SEGMENTS, Answer, Inputs
 
 
 @dataclass(frozen=True, eq=False)

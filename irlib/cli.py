@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from irlib import copies, jobs, listing, reproduce, store
-from irlib.compare import differences
+from irlib import store
+from irlib.reproduce import copies, jobs, listing, runner
+from irlib.store.compare import differences
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,17 +77,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _reproduce(options) -> int:
     setting = {"workers": options.jobs, "fresh": options.fresh, "scheduler": options.scheduler}
-    return _report(reproduce.run(_planned(options), **setting))
+    return _report(runner.run(_planned(options), **setting))
 
 
 def _plan(options) -> int:
-    from irlib import ledger, planning  # the other commands do without
+    from irlib.plan import ledger, planning  # the other commands do without
 
     told = planning.estimate(_planned(options))
     return _say(ledger.tell(told, tflops=options.tflops, bandwidth=options.bandwidth))
 
 
-def _planned(options) -> list[reproduce.Job]:
+def _planned(options) -> list[runner.Job]:
     settings = {}
     for item in options.set:
         name, equals, value = item.partition("=")
@@ -99,7 +100,7 @@ def _planned(options) -> list[reproduce.Job]:
 def _notebooks(options) -> int:
     wanted = options.stems or [*jobs.stems(), *jobs.NO_FIGURE]
     planned = jobs.plan(wanted)
-    outcomes = reproduce.run(planned, workers=options.jobs, fresh=options.fresh)
+    outcomes = runner.run(planned, workers=options.jobs, fresh=options.fresh)
     for job, outcome in zip(planned, outcomes, strict=True):
         if not outcome.failure:
             copies.refresh(job.notebook, job.copy)
@@ -118,7 +119,7 @@ def _gallery(_) -> int:
     return 0
 
 
-def _report(outcomes: Sequence[reproduce.Outcome]) -> int:
+def _report(outcomes: Sequence[runner.Outcome]) -> int:
     for outcome in outcomes:
         _say(f"{outcome.stem:26} {outcome.minutes:6.2f} min")
     failed = [outcome for outcome in outcomes if outcome.failure]
@@ -163,7 +164,7 @@ def _committed(path: str) -> str | None:
 
 
 def _shikra(options) -> int:
-    from irlib.shikra import convert  # the other commands do without
+    from irlib.models.shikra import convert  # the other commands do without
 
     done = convert(options.base, options.delta, vision=options.vision, out=options.out)
     return _say(f'Shikra is in {done}: irlib.load("{done}") reads it')

@@ -17,8 +17,8 @@ from PIL import Image
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import flash_attention_mask
 
-from irlib.models import load
-from irlib.tasks import Box, Sample
+from irlib.models.loading import load
+from irlib.tasks.samples import Box, Sample
 
 
 @torch.no_grad()

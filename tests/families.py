@@ -15,8 +15,8 @@ from tokenizers import processors as after
 from tokenizers.models import BPE
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-from irlib import processors
-from irlib.families import VICUNA
+from irlib.models import processors
+from irlib.models.families import VICUNA
 
 WORDS = (
     "What is in the picture? Is there a red cat? Describe it. USER: ASSISTANT: user assistant "

@@ -1,10 +1,12 @@
 """Rows of the four tasks with the hub's columns, and what lays them out as the hub does."""
 
+import json
 from pathlib import Path
 
 from datasets import Dataset, Image
 from PIL import Image as Picture
 
+COCO = ("person", "man"), ("dog", "puppy"), ("dining table", "table")
 BOX = {"label": "dog", "x0": 1.0, "y0": 2.0, "x1": 30.0, "y1": 40.0}
 
 
@@ -81,4 +83,27 @@ def lay(place: Path, task: str, rows: list[dict] | None = None, *, drop: str | N
     )
     if task == "chair":
         (place / "synonyms.txt").write_text("dog, puppy\ncat\n")
+    return place
+
+
+def coco_folder(place, *, captions: dict, instances: dict, year: str = "val2014"):
+    """COCO's two annotation files and its pictures; images, annotations in no order at all."""
+    (place / "annotations").mkdir(parents=True, exist_ok=True)
+    (place / year).mkdir(exist_ok=True)
+    images = [{"id": i, "file_name": f"COCO_{year}_{i:012d}.jpg"} for i in captions]
+    for image in images:
+        Picture.new("RGB", (4, 4)).save(place / year / image["file_name"])
+    said = [{"image_id": i, "caption": text} for i, told in captions.items() for text in told]
+    names = sorted({name for told in instances.values() for name in told})
+    there = [
+        {"image_id": i, "category_id": 7 + names.index(name)}
+        for i, told in instances.items()
+        for name in told
+    ]
+    categories = [{"id": 7 + i, "name": name} for i, name in enumerate(names)]
+    whole = {"images": images, "annotations": there, "categories": categories}
+    (place / f"annotations/instances_{year}.json").write_text(json.dumps(whole))
+    whole = {"images": images, "annotations": said}
+    (place / f"annotations/captions_{year}.json").write_text(json.dumps(whole))
+    (place / "synonyms.txt").write_text("\n".join(", ".join(line) for line in COCO))
     return place

@@ -4,8 +4,8 @@ import torch
 from conftest import eager_attention
 
 from irlib.attention import attention_flow, attention_map
-from irlib.inputs import SEGMENTS, Answer
-from irlib.truncation import truncate
+from irlib.inputs.records import SEGMENTS, Answer
+from irlib.interventions.truncation import truncate
 
 
 def wide(table, value="share"):

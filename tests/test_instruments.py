@@ -17,12 +17,12 @@ import torch
 from conftest import FLASH, eager_attention, hooks_on, make_sample, noise_picture, with_eager
 
 from irlib.attention import attention_flow
-from irlib.cam import llava_cam
-from irlib.hooks import rows
-from irlib.inputs import SEGMENTS, Answer
-from irlib.saving import kept
-from irlib.sweeps import sweep
-from irlib.truncation import truncate
+from irlib.cam.cam import llava_cam
+from irlib.cam.saving import kept
+from irlib.hooks.hooks import rows
+from irlib.inputs.records import SEGMENTS, Answer
+from irlib.interventions.truncation import truncate
+from irlib.sweeps.table import sweep
 
 ROWS = 5e-6  # probabilities; most seen 3.6e-6
 LOGITS = 1e-4  # of logits of standard deviation 1.5; most seen 5.0e-5
@@ -365,7 +365,7 @@ def test_copies_in_one_pass_equal_copies_one_by_one(family, name, monkeypatch):
     for sign in (1, -1):
         made = {}
         for plan in ((6, False), (1, False), (4, False), (6, True)):
-            monkeypatch.setattr("irlib.cam.share_out", lambda *_, plan=plan, **__: plan)
+            monkeypatch.setattr("irlib.cam.cam.share_out", lambda *_, plan=plan, **__: plan)
             one = llava_cam(vlm, inputs, answer, noise=0.1, n=3, target=signed(answer, sign))
             made[plan] = [maps.heat for maps in one]
         for row in (0, 1):

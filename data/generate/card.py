@@ -16,10 +16,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from data.generate.fitting.minis import MINIS
 from irlib import load, load_task, metrics, truncate
 from irlib.scores import LOWER_IS_BETTER, score
-
-from .minis import MINIS
 
 FOLDER = Path(__file__).parents[1] / "minis"
 CONDITIONS = ("picture", "wrong picture", "no picture", "hidden from layer 0")

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value
 from tqdm.auto import tqdm
 
-from . import draw, questions
-from .scenes import Scene, Studio, Thing, food_chain, still_life
+from data.generate.world import draw, questions
+from data.generate.world.scenes import Scene, Studio, Thing, food_chain, still_life
 
 OUT = Path(__file__).parents[1] / "tasks"
 ROWS = 500

@@ -25,14 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from irlib import load
+from data.generate import card
+from data.generate.fitting import looks, pack
+from data.generate.fitting.fit import fit, optimisers, tables
+from data.generate.fitting.minis import MINIS, make
+from data.generate.fitting.pool import CHARACTERS, CLASSES, GRIDS, Pool, render
+from irlib import load, store
 
-from . import card, looks, pack
-from .fit import fit, optimisers, tables
-from .minis import MINIS, make
-from .pool import CHARACTERS, CLASSES, GRIDS, Pool, render
-
-WORK = Path(__file__).parent / "training"
+WORK = store.results() / "training"
 NAMES = len(CLASSES) - len(CHARACTERS) - 2  # nothing and the sprites
 
 

@@ -3,33 +3,25 @@
 `average()` makes the tidy table with intervals that the plots draw and the csv files keep.
 """
 
-from irlib.plots.attention_shares import attention_shares
-from irlib.plots.averages import average, pool
-from irlib.plots.cam_gallery import cam_gallery
-from irlib.plots.cam_layers import cam_layers
-from irlib.plots.cam_sites import cam_sites
-from irlib.plots.cells import asked, caption
-from irlib.plots.explore import explore_view
-from irlib.plots.generalisation import generalisation, latex
-from irlib.plots.information_flow import information_flow
-from irlib.plots.no_picture_needed import no_picture_needed
-from irlib.plots.truncation_curves import truncation_curves
-from irlib.plots.truncation_diagram import truncation_diagram
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "asked",
-    "attention_shares",
-    "average",
-    "cam_gallery",
-    "cam_layers",
-    "cam_sites",
-    "caption",
-    "explore_view",
-    "generalisation",
-    "information_flow",
-    "latex",
-    "no_picture_needed",
-    "pool",
-    "truncation_curves",
-    "truncation_diagram",
-]
+from irlib.faces import face
+
+if TYPE_CHECKING:
+    from irlib.plots.averages import average as average
+    from irlib.plots.averages import pool as pool
+    from irlib.plots.cells import asked as asked
+    from irlib.plots.cells import caption as caption
+    from irlib.plots.explore import explore_view as explore_view
+    from irlib.plots.fig1_information_flow import information_flow as information_flow
+    from irlib.plots.fig2_attention_shares import attention_shares as attention_shares
+    from irlib.plots.fig3_cam_layers import cam_layers as cam_layers
+    from irlib.plots.fig5_truncation import truncation_curves as truncation_curves
+    from irlib.plots.fig6_truncation_diagram import truncation_diagram as truncation_diagram
+    from irlib.plots.fig7_cam_sites import cam_sites as cam_sites
+    from irlib.plots.fig8_cam_gallery import cam_gallery as cam_gallery
+    from irlib.plots.fig9_no_picture_needed import no_picture_needed as no_picture_needed
+    from irlib.plots.table1_generalisation import generalisation as generalisation
+    from irlib.plots.table1_generalisation import latex as latex
+
+__getattr__, __dir__, __all__ = face(__name__)

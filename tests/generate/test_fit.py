@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from data.generate import fit
+from data.generate.fitting import fit
 
 
 def trained(work, *, stop_at=None):

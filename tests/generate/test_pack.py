@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from data.generate import looks, pack, pool, train
-from data.generate.minis import MINIS, make
-from data.generate.scenes import Studio, food_chain, still_life
+from data.generate import train
+from data.generate.fitting import looks, pack, pool
+from data.generate.fitting.minis import MINIS, make
+from data.generate.world.scenes import Studio, food_chain, still_life
 
 
 class Drawn:

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data.generate import draw, pool, questions, scenes, tasks, words
-from data.generate.minis import MINIS
+from data.generate import tasks
+from data.generate.fitting import pool, words
+from data.generate.fitting.minis import MINIS
+from data.generate.world import draw, questions, scenes
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""How the bundled models are made: training pictures, packed rows, optimisers, families."""

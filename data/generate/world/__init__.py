@@ -1,0 +1,1 @@
+"""The drawn world: looks of things, scenes of them, questions about scenes."""

@@ -1,0 +1,182 @@
+"""LLaVA-CAM: which parts of the picture the answer's logits depend on, layer by layer."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from irlib.cam.maps import Maps
+from irlib.cam.saving import share_out
+from irlib.cam.slopes import features_and_slopes
+from irlib.cam.targets import logits_of
+from irlib.hooks.hooks import rows
+from irlib.inputs.records import Answer, Inputs
+
+
+def llava_cam(
+    vlm,
+    inputs: Inputs,
+    answer: Answer,
+    *,
+    site: str | Sequence[str] = "post_attention",
+    layers: Sequence[int] | None = None,
+    noise: float = 0.0,
+    n: int = 1,
+    seed: int = 0,
+    target: str | Callable[[Tensor], Tensor] = "answer",
+    relu_grad: bool = False,
+    threshold: float | None = None,
+    views: str = "mean",
+    memory: float = 4.0,
+) -> Maps | dict[str, Maps] | list[Maps] | list[dict[str, Maps]]:
+    """The LLaVA-CAM `Maps` of each row's picture, all layers from one forward and one backward.
+
+    With A the output of `site` at the image positions and z the target, heat = ReLU(sum_k alpha_k
+    A_k), alpha_k the mean over the image positions of dz/dA_k (eq. 1-3), from one teacher-forced
+    run of prompt and `answer`. `site` is one of figure 7's: "input_norm", "attention",
+    "post_attention" (the paper's), "mlp", "block". Behind the attention of the last layer image
+    positions reach no text logit: its map is zero everywhere but at "input_norm". For several sites
+    each row's maps are `{site: Maps}`, from the same forward and backward. For one row they come
+    alone, for several in a list. `layers` are the 0-based layers wanted, all if None; nothing below
+    the first of them is kept for the backward.
+
+    `target`: "answer", the sum of the answer's logits, each read where it is predicted; a word or
+    phrase of the answer, for its tokens alone; a callable on those logits `[token, vocabulary]`; or
+    "authors", the rows that the authors' code reads. `noise` is a standard deviation in pixel units
+    of 0 to 1, added before the processor's normalisation; the heat is the mean over `n` noisy
+    copies (eq. 4-5), the answer that of the clean picture. `relu_grad=True` and `threshold=0.5`
+    (heat under that part of the maximum is set to 0) are the authors' code.
+
+    Where the model sees a picture in several views (whole and in tiles), a map is their mean at the
+    finest one's cells, or that one alone with `views="finest"`. Where image tokens have no place on
+    the picture (InstructBLIP's queries), each token's heat goes to the patches that it attends to:
+    times its cross-attention, the mean over heads and layers; `maps.grid.note` says so.
+
+    Rows and copies run together as far as what is kept for the backward fits in `memory` GiB. Of
+    each row that is, for positions x layers, about 4 x heads x head width + 3 x intermediate size +
+    positions numbers in the model's dtype and a float32 for each input of a norm, and beside it 3 x
+    sites x layers x image tokens x hidden size numbers: for LLaVA-1.5-7B in 16 bits 3 GiB. If one
+    row takes more, layers are computed again in the backward. Noise is drawn by row and copy: a map
+    does not depend on its neighbours or on `memory`, but for the rounding of other batches, 1e-4 of
+    its maximum. Inside `truncate`, which refuses other rows than its own, take no noise.
+
+    Raises `ValueError` for a sample without a picture, an unknown site or layer, a word that the
+    answer does not hold, and numbers that are not finite or out of their range.
+
+    >>> from irlib import load, load_task
+    >>> vlm = load("mini-llava")
+    >>> inputs = vlm.prepare(load_task("pope", n=1))
+    >>> answer = vlm.answer(inputs)
+    >>> llava_cam(vlm, inputs, answer).heat.shape
+    (12, 8, 8)
+    >>> maps = llava_cam(vlm, inputs, answer, site=["mlp", "block"], layers=[4, 5])
+    >>> maps["mlp"].layers, maps["mlp"].heat.shape
+    ((4, 5), (2, 8, 8))
+    """
+    sites = (site,) if isinstance(site, str) else tuple(site)
+    layers = tuple(range(vlm.n_layers)) if layers is None else tuple(layers)
+    _check(vlm, inputs, sites, layers, noise, n, memory)
+    whole = inputs.followed_by(answer)
+    at, total = logits_of(vlm, inputs, answer, whole, target)
+    config, tokens = vlm.decoder.config, int(whole.spans.image.sum(1).max())
+    results = 3 * len(sites) * len(layers) * tokens * config.hidden_size * vlm.dtype.itemsize
+    most, again = share_out(vlm.decoder, whole.length, memory, first=min(layers), results=results)
+
+    def heat(features, slopes):
+        return _heat(features[None].float(), slopes[None].float(), relu_grad, threshold)[0]
+
+    # without noise all copies are one; with it each row has its own draws, copy after copy
+    jobs = [row for _ in range(n if noise else 1) for row in range(len(inputs))]
+    draws = [torch.Generator().manual_seed(seed) for _ in inputs.samples]
+    laid = [[] for _ in inputs.samples]  # of each row one {site: heat [layer, row, col]} a copy
+    for start in range(0, len(jobs), most):
+        mine = jobs[start : start + most]
+        noisy = _noisy(vlm, whole.take(mine), noise, [draws[row] for row in mine])
+        seen, grids = _encoded(vlm, noisy)
+        heats = features_and_slopes(
+            vlm, seen, sites, layers,
+            [at[row] for row in mine],
+            lambda job, logits, mine=mine: total(mine[job], logits),
+            heat, again=again,
+        )  # fmt: skip
+        for job, (row, grid) in enumerate(zip(mine, grids, strict=True)):
+            by_site = {s: [heats[s, layer][job].cpu().numpy() for layer in layers] for s in sites}
+            laid[row].append({s: grid.lay(np.stack(by_site[s]), views=views) for s in sites})
+    made = [
+        {
+            s: Maps(np.stack([one[s] for one in copies]).mean(0), s, *facts, vlm.name, layers)
+            for s in sites
+        }
+        for copies, *facts in zip(laid, inputs.grids, inputs.pictures, inputs.samples, strict=True)
+    ]
+    made = [one[site] for one in made] if isinstance(site, str) else made
+    return made[0] if len(made) == 1 else made
+
+
+def _check(vlm, inputs, sites, layers, noise, n, memory):
+    if None in inputs.grids:
+        raise ValueError(
+            "asked for LLaVA-CAM, found a sample without a picture; leave it out: there is nothing "
+            "to map"
+        )
+    if not all("pixel_values" in visual for visual in inputs.visual):
+        raise ValueError(
+            "asked for LLaVA-CAM, found inputs without pixels; give those of vlm.prepare, not of "
+            "vlm.encode"
+        )
+    if n < 1 or not 0 <= noise < float("inf") or not memory > 0:
+        raise ValueError(
+            f"asked for {n} copies with noise {noise} in {memory} GiB; give n of at least 1 and "
+            "noise of at least 0, and memory above 0"
+        )
+    if not layers or not sites or set(layers) - set(range(vlm.n_layers)):
+        raise ValueError(
+            f"asked for the maps of layers {list(layers)} at the sites {list(sites)}, found "
+            f"{vlm.n_layers} layers; give one site or more, and some of 0..{vlm.n_layers - 1}"
+        )
+    for site in sites:
+        vlm.site(site)  # raises for an unknown one
+
+
+def _noisy(vlm, whole, noise, draws) -> Inputs:
+    """The inputs with noise of that standard deviation on their pictures."""
+    if noise == 0:
+        return whole
+    visual = []
+    for row, draw in zip(whole.visual, draws, strict=True):
+        pixels, processor = row["pixel_values"], vlm.processor.image_processor
+        grain = noise * vlm.family.noise(pixels.cpu(), processor, draw)
+        visual.append(row | {"pixel_values": pixels + grain.to(pixels)})
+    return replace(whole, visual=tuple(visual))
+
+
+def _encoded(vlm, noisy) -> tuple[Inputs, list]:
+    """The inputs with their pictures through the vision tower, and the grids to lay heat on."""
+    with _bridge(vlm) as crossed:
+        seen = vlm.encode(noisy)
+    if not crossed:
+        return seen, list(noisy.grids)
+    weights = torch.stack([each.cpu() for each in crossed.values()]).mean(0).numpy()
+    pairs = zip(noisy.grids, weights, strict=True)  # weights [row, token, key]
+    # the keys are the patches, and before them one of the whole picture, which has no place
+    return seen, [grid.through(mine[:, -grid.shape[0] * grid.shape[1] :]) for grid, mine in pairs]
+
+
+def _bridge(vlm):
+    """Collects what stands between image tokens and patches: head-averaged weights by layer."""
+    if vlm.family.bridge is None:
+        return nullcontext({})
+    module, attentions = vlm.family.bridge(vlm.model)
+    return rows(module, None, reduce=lambda weights, _: weights.mean(1), attentions=attentions)
+
+
+def _heat(features, slopes, relu_grad, threshold) -> Tensor:
+    """Eq. (3) for features and slopes `[layer, token, channel]`: heat `[layer, token]`."""
+    alpha = (slopes.clamp_min(0) if relu_grad else slopes).mean(1)
+    heat = torch.einsum("ltk,lk->lt", features, alpha).clamp_min(0)
+    if threshold is None:
+        return heat
+    return heat.where(heat >= threshold * heat.amax(1, keepdim=True), 0)

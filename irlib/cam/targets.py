@@ -1,0 +1,69 @@
+"""Which of the logits LLaVA-CAM differentiates: those of an answer, or of some of its words."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from irlib.inputs.records import Answer, Inputs
+
+
+def logits_of(
+    vlm, inputs: Inputs, answer: Answer, whole: Inputs, target: str | Callable[[Tensor], Tensor]
+) -> tuple[list[Tensor], Callable[[int, Tensor], Tensor]]:
+    """Positions `[token]` to read each row's logits at, and `total(row, logits) -> z`.
+
+    `inputs` are the prompts, `whole` prompts and answers; `target` as in `llava_cam`.
+    """
+    at = [mask.nonzero().flatten() for mask in whole.spans.predicting]
+    ids = list(answer.ids)
+    if callable(target):
+        return at, lambda row, logits: target(logits)
+    if target == "authors":
+        at = list(map(_authors_positions, [inputs] * len(ids), range(len(ids)), map(len, ids)))
+    elif target != "answer":
+        chosen = [_tokens_of(vlm, mine, target) for mine in answer.ids]
+        at = [positions[mine] for positions, mine in zip(at, chosen, strict=True)]
+        ids = [row[mine] for row, mine in zip(ids, chosen, strict=True)]
+    return at, lambda row, logits: logits.gather(1, ids[row].to(logits.device)[:, None]).sum()
+
+
+def _authors_positions(inputs, row, length) -> Tensor:
+    """p..p+T-1, p the prompt's length with the image counted as one id, in the prompt alone.
+
+    These rows lie on image positions and not where the answer is predicted.
+    """
+    image, padding = inputs.spans.image[row], ~inputs.batch["attention_mask"][row].bool()
+    p = int(inputs.length - image.sum() + 1)  # padding included: the rows shift with it
+    if p + length > inputs.length:
+        raise ValueError(
+            f"asked for the authors' target, found its last row {p + length - 1} beyond the prompt "
+            f"of {inputs.length} positions; cut the answer to {inputs.length - p} tokens, or use "
+            'target="answer"'
+        )
+    positions = torch.arange(p, p + length, device=image.device)
+    if not image[positions].all():
+        on = int(image[positions].sum())
+        warnings.warn(
+            f"target='authors' reads {length} rows from position {p - int(padding.sum())}; "
+            f"only {on} of them fall on the image",
+            stacklevel=4,
+        )
+    return positions
+
+
+def _tokens_of(vlm, ids, words) -> list[int]:
+    """Indices of the answer's tokens that spell these words, at their first occurrence."""
+    decode = vlm.processor.tokenizer.decode
+    ends = [len(decode(ids[: index + 1])) for index in range(len(ids))]
+    text = decode(ids)
+    start = text.lower().find(words.lower())
+    if start < 0 or not words:
+        raise ValueError(
+            f"asked for the words {words!r} of the answer, found {text!r}; use words of the "
+            'answer, "answer", "authors" or a callable on the logits'
+        )
+    stop = start + len(words)
+    spans = zip([0, *ends], ends, strict=False)
+    return [index for index, (a, b) in enumerate(spans) if a < stop and b > start]

@@ -1,0 +1,61 @@
+"""The interactive view: a slider over the layers, the map on the picture, the attention."""
+
+import ipywidgets
+
+from irlib.attention import attention_flow
+from irlib.cam.cam import llava_cam
+from irlib.plots import caption, explore_view
+
+
+def explore(
+    vlm, sample=None, *, image=None, question: str | None = None, layer: int | None = None, **cam
+) -> ipywidgets.VBox:
+    """Return a widget over one sample, or over any picture and question.
+
+    Moving the slider shows LLaVA-CAM at that layer beside the answer's attention by segment; the
+    slider counts layers from 1, `layer` (the first view; the middle one if None) from 0. `cam`
+    goes to llava_cam(): one site, noise, n, target. The widget's `figures` holds the views by
+    layer, as drawn so far; `figures[layer]` is a plain figure for a page without widgets.
+
+    Raises ValueError for a layer out of range, for some layers or several sites, and for a sample
+    without a picture.
+
+    >>> from irlib import load, load_task
+    >>> view = explore(load("mini-llava"), load_task("pope", n=1)[0], layer=3)
+    >>> sorted(view.figures)
+    [3]
+    """
+    inputs = vlm.prepare(sample, image=image, question=question)
+    layer = vlm.n_layers // 2 if layer is None else layer
+    if not 0 <= layer < vlm.n_layers:
+        raise ValueError(
+            f"explore was asked to begin at layer {layer}; {vlm.name} has {vlm.n_layers}; give one "
+            f"in 0..{vlm.n_layers - 1}"
+        )
+    if "layers" in cam or not isinstance(cam.get("site", ""), str):
+        raise ValueError(
+            "explore was asked for some layers or several sites; it shows every layer of one site; "
+            "leave layers out and name one site"
+        )
+    answer = vlm.answer(inputs)
+    maps = llava_cam(vlm, inputs, answer, **cam)
+    flow = attention_flow(vlm, inputs, answer)
+    (asked,) = inputs.samples
+    title = (
+        caption(asked, answer.text) if asked.reference else f"{asked.question}  →  {answer.text}"
+    )
+    figures = {}
+
+    def show(number: int) -> bytes:
+        if number not in figures:
+            figures[number] = explore_view(flow, maps, title, layer=number)
+        return figures[number]._repr_png_()
+
+    slider = ipywidgets.IntSlider(
+        value=layer + 1, min=1, max=vlm.n_layers, description="layer", continuous_update=False
+    )
+    picture = ipywidgets.Image(value=show(layer), format="png", width=840)
+    slider.observe(lambda change: setattr(picture, "value", show(change["new"] - 1)), names="value")
+    view = ipywidgets.VBox([slider, picture])
+    view.figures = figures
+    return view

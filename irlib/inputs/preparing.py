@@ -1,0 +1,175 @@
+"""From a sample to what the model reads: `prepare`.
+
+Spans are read from the token ids of each prompt, never written down: which positions belong to the
+system prompt, the image and the user's words follows from where the image tokens stand.
+"""
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from irlib.inputs.conversations import around
+from irlib.inputs.records import Inputs, Spans
+from irlib.tasks.pictures import open_picture
+from irlib.tasks.samples import Sample
+
+TOKENS_A_WORD = 2.5  # a question above it is spelled out, far outside a miniature's words
+
+
+def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inputs:
+    """The `Inputs` of one sample, of a list of samples, or of any picture and question.
+
+    `image` is a PIL picture, a path or None. The prompt is the family's chat template around the
+    system prompt, the picture and the sample's `prompt`. Raises `FileNotFoundError` or `ValueError`
+    for a picture that is missing or broken, a question with a special token in it, and a prompt
+    whose image tokens do not match its picture; warns about a question far outside the model's
+    words.
+    """
+    if sample is None:
+        samples = (_own_sample(image, question),)
+    else:
+        samples = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
+    if not samples:
+        raise ValueError("asked to prepare a list of samples, found it empty; give at least one")
+    pictures = tuple(open_picture(item.image, whose=_name(item)) for item in samples)
+    texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
+    read = [_read(vlm, *both) for both in zip(texts, pictures, strict=True)]
+    text = _pad(vlm, [ids for ids, _ in read])
+    visual = tuple(visual for _, visual in read)
+    types = vlm.family.types
+    return Inputs(
+        text=text,
+        visual=visual,
+        spans=_spans(vlm, text, samples, texts),
+        grids=_grids(vlm, text, visual, pictures),
+        pictures=pictures,
+        samples=samples,
+        appended={types.name: types.answer} if types else {},
+    )
+
+
+def _name(sample):
+    return f"task {sample.task!r}, row {sample.key!r}"
+
+
+def _own_sample(image, question):
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError(
+            f"asked to prepare a picture, found the question {question!r}; "
+            'give a sample, or image=... and question="..."'
+        )
+    key = Path(image).name if isinstance(image, (str, Path)) else "picture"
+    return Sample(
+        task="user", key=key, question=question, prompt=question, image=image, reference={},
+        boxes=(), kind="", max_new_tokens=128,
+    )  # fmt: skip
+
+
+def _prompt(vlm, sample):
+    """The chat template around system prompt, picture and question, as text.
+
+    Raises `ValueError` for special tokens in the question and for a placeholder too many or few.
+    """
+    family, placeholder, tokenizer = vlm.family, vlm.placeholder, vlm.processor.tokenizer
+    if found := [t for t in {placeholder, *tokenizer.all_special_tokens} if t in sample.prompt]:
+        raise ValueError(
+            f"asked the question {sample.prompt!r}, found the special token {sorted(found)} in it; "
+            "leave it out: the picture's place is set by the chat template"
+        )
+    words = sample.question.split()
+    tokens = tokenizer(sample.question, add_special_tokens=False)["input_ids"]
+    if len(tokens) > TOKENS_A_WORD * len(words):
+        warnings.warn(
+            f"the question {sample.question!r} takes {len(tokens)} tokens for {len(words)} words: "
+            f"it is spelled out, far outside the words that {vlm.name} was trained on",
+            stacklevel=4,
+        )
+    text = around(vlm, sample)
+    expected = 0 if sample.image is None else family.placeholders
+    if text.count(placeholder) != expected:
+        raise ValueError(
+            f"asked for a prompt with {int(sample.image is not None)} picture, found "
+            f"{text.count(placeholder)} {placeholder!r} where {expected} belong, in the text that "
+            f"the chat template of {vlm.name} gives; repair chat_template.jinja in its folder"
+        )
+    return text
+
+
+def _read(vlm, text, picture):
+    """Token ids `[position]` of a prompt, and the tensors of its picture or None."""
+    bos = vlm.processor.tokenizer.bos_token
+    special = {"add_special_tokens": not (bos and text.startswith(bos)), "return_tensors": "pt"}
+    if picture is None:
+        return vlm.processor.tokenizer(text, **special)["input_ids"][0], None
+    made = vlm.processor(images=[picture], text=[text], **special)
+    written = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
+    visual = {key: value.to(vlm.device) for key, value in made.items() if key not in written}
+    visual = {
+        key: value.to(vlm.dtype) if value.is_floating_point() else value
+        for key, value in visual.items()
+    }
+    return made["input_ids"][0], visual
+
+
+def _pad(vlm, rows):
+    """Token ids of all rows, padded on the left, with their mask and types: `[row, position]`."""
+    tokenizer = vlm.processor.tokenizer
+    spare = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), spare)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, length - len(row) :] = row
+        mask[index, length - len(row) :] = 1
+    text = {"input_ids": ids, "attention_mask": mask}
+    if types := vlm.family.types:
+        image = (ids == vlm.image_token_id) & mask.bool()
+        text[types.name] = image * types.image
+    return {key: value.to(vlm.device) for key, value in text.items()}
+
+
+def _spans(vlm, written, samples, texts):
+    """The segments, read from the ids; without a picture, from where the question's text begins."""
+    ids, real = written["input_ids"], written["attention_mask"].bool()
+    image = (ids == vlm.image_token_id) & real
+    position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    first = position.masked_fill(~image, ids.shape[1]).amin(1, keepdim=True)
+    last = position.masked_fill(~image, -1).amax(1, keepdim=True)
+    for row, (sample, text) in enumerate(zip(samples, texts, strict=True)):
+        if sample.image is None:
+            offsets = vlm.processor.tokenizer(
+                text, return_offsets_mapping=True, add_special_tokens=False
+            )["offset_mapping"]
+            start = text.rindex(sample.prompt.strip())  # templates may strip it
+            user = sum(end > start for _, end in offsets)
+            first[row] = ids.shape[1] - user
+            last[row] = ids.shape[1] - user - 1
+        elif not image[row].any():
+            raise ValueError(
+                f"asked for a prompt with a picture, found no image token {vlm.image_token_id} in "
+                f"its ids; model and processor of {vlm.name} disagree: take both from one folder"
+            )
+    return Spans(
+        system=(position < first) & real,
+        image=image,
+        between=(position > first) & (position < last) & ~image & real,
+        user=(position > last) & real,
+        answer=torch.zeros_like(real),
+    )
+
+
+def _grids(vlm, text, visual, pictures):
+    """One `Grid` a row, or None; checked against the number of image tokens."""
+    counts = (text["input_ids"] == vlm.image_token_id).sum(1).tolist()
+    grids = []
+    for count, tensors, picture in zip(counts, visual, pictures, strict=True):
+        grid = picture and vlm.family.layout(vlm, tensors, picture.size)
+        if grid and len(grid.boxes) != count:
+            raise ValueError(
+                f"asked for the grid of a picture, found {count} image tokens for "
+                f"{len(grid.boxes)} features; model and processor of {vlm.name} disagree: "
+                "take both from one folder"
+            )
+        grids.append(grid)
+    return tuple(grids)

@@ -1,0 +1,184 @@
+"""The records between a sample and an instrument: `Inputs` with their `Spans`, and the `Answer`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from irlib.inputs.grids import Grid
+from irlib.tasks.samples import Sample
+
+SEGMENTS = ("system", "image", "between", "user", "answer")
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Masks `[row, position]` of the five segments; padding belongs to none of them.
+
+    `image` are the positions of image features; `system` stands before the first, `between` among
+    them (markers of tiles), `user` after the last up to the prompt's end; `answer` follows. Where a
+    family puts the picture before the first token of the text, `system` is empty and `user` all of
+    the text. Without a picture `image` is empty and `user` begins where the question begins.
+    """
+
+    system: Tensor
+    image: Tensor
+    between: Tensor
+    user: Tensor
+    answer: Tensor
+
+    @property
+    def predicting(self) -> Tensor:
+        """Mask of the positions whose logits predict the answer's tokens: each one before it."""
+        return self.answer.roll(-1, dims=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the model said: `ids`, one 1-D tensor a row without special tokens, and `texts`."""
+
+    ids: tuple[Tensor, ...]
+    texts: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The text of the only row."""
+        return _only(self.texts, "answer")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the vision tower makes of one picture: `tokens [token, channel]`, one an image token.
+
+    `deep` are further such features, for decoder layers that are given some of their own; `kind`
+    and `listed` the model's own way to hold them.
+    """
+
+    tokens: Tensor
+    deep: tuple[Tensor, ...]
+    kind: type
+    listed: bool
+
+    @classmethod
+    def divide(cls, seen, sizes: Sequence[int]) -> list["Features"]:
+        """A vision tower's output as one `Features` a picture, of so many tokens each."""
+        listed = not isinstance(seen.pooler_output, Tensor)
+        tokens = torch.cat(list(seen.pooler_output)) if listed else seen.pooler_output
+        tokens = tokens.reshape(-1, tokens.shape[-1])
+        layers = getattr(seen, "deepstack_features", None) or ()
+        deep = [torch.cat(tuple(layer)).split(sizes) for layer in layers]
+        deep = list(zip(*deep, strict=True)) or [()] * len(sizes)
+        pairs = zip(tokens.split(sizes), deep, strict=True)
+        return [cls(*pair, type(seen), listed) for pair in pairs]
+
+    @staticmethod
+    def join(rows: Sequence["Features"]) -> object:
+        """The features of several pictures as the model takes them."""
+        tokens = [row.tokens for row in rows]
+        made = {"pooler_output": tokens if rows[0].listed else torch.cat(tokens)}
+        if rows[0].deep:
+            made["deepstack_features"] = list(zip(*(row.deep for row in rows), strict=True))
+        return rows[0].kind(**made)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Prompts ready for the model, left-padded to one length; one row a sample.
+
+    `text` holds the model's arguments of shape `[row, position]`, `visual` one entry a row: the
+    tensors of its picture as the processor made them, or None; `batch` is both together. `spans`
+    are the segments; `grids` and `pictures` have one entry a row (None without a picture),
+    `samples` are where they come from. `appended` is what an argument of `text` is in an answer,
+    where that is not 0.
+    """
+
+    text: dict[str, Tensor]
+    visual: tuple[dict | None, ...]
+    spans: Spans
+    grids: tuple[Grid | None, ...]
+    pictures: tuple[Image.Image | None, ...]
+    samples: tuple[Sample, ...]
+    appended: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> dict:
+        """The model's arguments, the pictures of all rows joined: made anew at each call."""
+        visual = [row for row in self.visual if row is not None]
+        joined = {key: [row[key] for row in visual] for key in (visual[0] if visual else ())}
+        features = joined.pop("features", None)
+        batch = self.text | {key: _join(tensors) for key, tensors in joined.items()}
+        return batch | (
+            {"mm_encoder_outputs": {"image": Features.join(features)}} if features else {}
+        )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def length(self) -> int:
+        """Positions of a row, padding included."""
+        return self.text["input_ids"].shape[1]
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid of the only row."""
+        return _only(self.grids, "grid")
+
+    def take(self, rows: Sequence[int]) -> "Inputs":
+        """These rows, in this order; a row may be taken several times."""
+        rows = list(rows)
+        return Inputs(
+            text={key: value[rows] for key, value in self.text.items()},
+            visual=tuple(self.visual[row] for row in rows),
+            spans=Spans(**{key: mask[rows] for key, mask in vars(self.spans).items()}),
+            grids=tuple(self.grids[row] for row in rows),
+            pictures=tuple(self.pictures[row] for row in rows),
+            samples=tuple(self.samples[row] for row in rows),
+            appended=self.appended,
+        )
+
+    def followed_by(self, answer: Answer) -> "Inputs":
+        """Prompt and answer in one sequence, for one teacher-forced forward.
+
+        The answers are appended behind the prompts and padded on the right to one length.
+        """
+        lengths = torch.tensor([len(ids) for ids in answer.ids])
+        if len(answer.ids) != len(self) or not lengths.all():
+            raise ValueError(
+                f"asked to append an answer to each of {len(self)} prompts, found answers of "
+                f"{lengths.tolist()} tokens; give one answer a prompt, none of them empty"
+            )
+        ids = torch.nn.utils.rnn.pad_sequence(answer.ids, batch_first=True)
+        real = torch.arange(ids.shape[1]) < lengths[:, None]
+        added = {"input_ids": ids, "attention_mask": real}
+        added |= {key: torch.full_like(ids, value) for key, value in self.appended.items()}
+        text = {
+            key: torch.cat([value, added.get(key, ids * 0).to(value)], 1)
+            for key, value in self.text.items()
+        }
+        masks = {
+            key: torch.cat([mask, (real if key == "answer" else real & False).to(mask)], 1)
+            for key, mask in vars(self.spans).items()
+        }
+        return replace(self, text=text, spans=Spans(**masks))
+
+
+def _join(tensors):
+    """Tensors of one picture each, one behind the other; all other axes padded with zeros."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    padded = []
+    for tensor in tensors:
+        gaps = [most - own for most, own in zip(shape, tensor.shape[1:], strict=True)]
+        ends = [side for gap in reversed(gaps) for side in (0, gap)]
+        padded.append(torch.nn.functional.pad(tensor, ends) if any(gaps) else tensor)
+    return torch.cat(padded)
+
+
+def _only(items, what):
+    if len(items) != 1:
+        raise ValueError(
+            f"asked for the {what} of the only row, found {len(items)} rows; index the tuple"
+        )
+    return items[0]

@@ -1,0 +1,167 @@
+"""Hide image tokens from a decoder layer on, and rank them by the attention that they get."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from irlib.hooks.hooks import edit, rows
+from irlib.inputs.records import Inputs
+
+
+@contextmanager
+def truncate(
+    vlm,
+    inputs: Inputs,
+    *,
+    layer: int | Sequence[int],
+    keep: int = 0,
+    ranking: Sequence | None = None,
+    rank_row: str = "last",
+    offset: int = 0,
+) -> Iterator[None]:
+    """Inside the block no text sees the image tokens in decoder layers >= `layer` (eq. 13).
+
+    `layer` is 0-based, one for all rows of `inputs` or one a row; n_layers leaves the model as it
+    is. Works in one forward and in generation, on these inputs alone or followed by an answer. The
+    `keep` best image tokens stay visible (eq. 11-12): ranked once, on the prompt, by the
+    head-averaged attention of its last position in layer `layer` - 1, or of the last image token
+    with `rank_row="last_image"` (eq. 10 to the letter), or by your own `ranking`, one score an
+    image token: `[row][token]`, higher is better. A row without a picture is left as it is.
+    `offset=1` hides the columns one to the right, as the authors' code seems to.
+
+    Columns are masked: keys stay where they are and hidden positions keep their own view. Raises
+    `ValueError` for a layer out of range, for more kept than image tokens, for `keep` > 0 from
+    layer 0 without a ranking, and for a run on other inputs.
+
+    >>> from irlib import load
+    >>> vlm = load("mini-llava")
+    >>> inputs = vlm.prepare(question="What is a cat?")
+    >>> with truncate(vlm, inputs, layer=0):
+    ...     hidden = vlm.answer(inputs).text
+    >>> hidden == vlm.answer(inputs).text  # there is no picture to hide
+    True
+    """
+    start = layer_by_row(vlm, inputs, layer)
+    image = inputs.spans.image
+    hidden = image & ~_kept(vlm, inputs, start.cpu(), keep, ranking, rank_row)
+    hidden = hidden.roll(offset, dims=1)
+    by_layer = {i: hidden & (start <= i)[:, None] for i in range(vlm.n_layers)}
+    modules = {i: vlm.decoder.layers[i] for i, mask in by_layer.items() if mask.any()}
+
+    def hide(i, args, kwargs):
+        return args, dict(kwargs, attention_mask=_mask(i, args[0], kwargs, by_layer[i]))
+
+    with edit(modules, hide, at="input"):
+        yield
+
+
+@torch.no_grad()
+def rank(vlm, inputs: Inputs, *, rank_row: str = "last") -> Tensor:
+    """Head-averaged attention `[layer, row, position]` of the ranking row of each prompt (eq. 9).
+
+    `rank_row` is "last", the last position of the prompt, or "last_image", the last image token.
+
+    >>> from irlib import load
+    >>> vlm = load("mini-llava")
+    >>> rank(vlm, vlm.prepare(question="What is a cat?"))[0].sum().round(decimals=4).item()
+    1.0
+    """
+    if rank_row not in ("last", "last_image"):
+        raise ValueError(
+            f"asked to rank by the row {rank_row!r}, found no such row; use 'last' or 'last_image'"
+        )
+    position = torch.arange(inputs.length, device=vlm.device)
+    from_rows = position.expand(len(inputs), -1)
+    if rank_row == "last_image":
+        from_rows = from_rows.where(inputs.spans.image, -1)
+    last = from_rows.amax(1, keepdim=True) % inputs.length  # no picture: any row will do
+    with rows(vlm.decoder, last, reduce=lambda weights, _: weights.mean(1)[:, 0]) as seen:
+        vlm.forward(inputs, logits_to_keep=1)
+    return torch.stack([seen[layer].to(vlm.device) for layer in sorted(seen)])
+
+
+def layer_by_row(vlm, inputs: Inputs, layer: int | Sequence[int]) -> Tensor:
+    """The layer of each row of `inputs`; raises `ValueError` for one out of range."""
+    start = (
+        torch.as_tensor(int(layer)).expand(len(inputs)) if isinstance(layer, Integral) else layer
+    )
+    start = torch.as_tensor(start, device=vlm.device)
+    if start.shape != (len(inputs),) or start.min() < 0 or start.max() > vlm.n_layers:
+        raise ValueError(
+            f"asked to hide the image from layer {layer}, found {vlm.n_layers} layers and "
+            f"{len(inputs)} rows; give one layer, or one a row, in 0..{vlm.n_layers} "
+            f"({vlm.n_layers} leaves the model as it is)"
+        )
+    return start
+
+
+def check_keep(inputs: Inputs, keep: int, start: Tensor | None) -> None:
+    """Raise `ValueError` where `keep` image tokens cannot stay, ranked before layer `start[row]`.
+
+    `start` is None for tokens that somebody else ranks.
+    """
+    counts = inputs.spans.image.sum(1)
+    pictures = counts > 0
+    if keep < 0 or (pictures & (counts < keep)).any():
+        raise ValueError(
+            f"asked to keep {keep} image tokens, found {counts[pictures].tolist()} a picture; "
+            "keep between 0 and that number"
+        )
+    if keep and start is not None and (start.cpu()[pictures.cpu()] == 0).any():
+        raise ValueError(
+            f"asked to keep {keep} image tokens from layer 0 on, found no layer before it to "
+            "rank them by; start at layer 1, or give ranking=, one score an image token"
+        )
+
+
+def _kept(vlm, inputs, start, keep, ranking, rank_row) -> Tensor:
+    """Mask `[row, position]` of the image tokens that stay visible."""
+    image = inputs.spans.image
+    kept, counts = torch.zeros_like(image), image.sum(1)
+    check_keep(inputs, keep, start if ranking is None else None)
+    if keep == 0 or not image.any():
+        return kept
+    if ranking is None:
+        attention = rank(vlm, inputs, rank_row=rank_row)
+        ranking = [attention[start[row] - 1, row, image[row]] for row in range(len(inputs))]
+    sizes = [len(scores) for scores in ranking]
+    if sizes != counts.tolist():
+        raise ValueError(
+            f"asked to rank the image tokens, found {sizes} scores for {counts.tolist()} tokens; "
+            "give ranking as [row][token], one score an image token"
+        )
+    for row, scores in enumerate(ranking):
+        best = torch.as_tensor(scores).argsort(descending=True, stable=True)[:keep]
+        kept[row, image[row].nonzero().flatten()[best.to(image.device)]] = True
+    return kept
+
+
+def _mask(index, states, kwargs, hidden) -> Tensor:
+    """The layer's attention mask with the `hidden [row, position]` columns taken out.
+
+    Whatever the mask is (None for plain causal, bool, float), in prefill and in decoding: queries
+    and keys are counted in positions of the whole sequence, as the cache tells them.
+    """
+    length, mask = states.shape[1], kwargs.get("attention_mask")
+    cache = kwargs.get("past_key_values")
+    keys, shift = cache.get_mask_sizes(length, index) if cache is not None else (length, 0)
+    seen = int(cache.get_query_offset(index)) if cache is not None else 0
+    if len(states) != len(hidden) or (seen == 0 and length < hidden.shape[1]):
+        raise ValueError(
+            f"asked to hide the image of {list(hidden.shape)} inputs, found a run on "
+            f"{list(states.shape[:2])} of them; inside truncate use the inputs it was given"
+        )
+    columns = torch.arange(keys, device=hidden.device) + shift
+    queries = torch.arange(seen, seen + length, device=hidden.device)
+    wide = hidden.new_zeros(len(hidden), max(keys + shift, seen + length, hidden.shape[1]))
+    wide[:, : hidden.shape[1]] = hidden
+    # hidden positions keep their own view: a query that sees nothing would have no softmax
+    hide = wide[:, None, None, columns] & ~wide[:, None, queries, None]
+    if mask is None:
+        mask = (columns <= queries[:, None])[None, None]
+    if mask.dtype == torch.bool:
+        return mask & ~hide
+    return mask.masked_fill(hide, torch.finfo(mask.dtype).min)

@@ -1,0 +1,140 @@
+"""What differs between model families: one row of `FAMILIES` each, and nowhere else a branch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+from transformers import AutoProcessor
+
+from irlib.models import layouts, pixels, processors
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions."
+)
+SITES = {  # where a decoder layer can be read: module inside the layer, by the names of figure 7
+    "input_norm": "input_layernorm",
+    "attention": "self_attn",
+    "post_attention": "post_attention_layernorm",
+    "mlp": "mlp",
+    "block": "",
+}
+# Gemma's module of that name norms the attention's output before it is added; the normed residual
+# that feeds the MLP, which the paper reads, is another module
+GEMMA_SITES = SITES | {"post_attention": "pre_feedforward_layernorm"}
+
+
+@dataclass(frozen=True)
+class TokenTypes:
+    """The argument that tells tokens apart, and its value at image tokens and in an answer."""
+
+    name: str
+    image: int
+    answer: int
+
+
+def whole(model: nn.Module, batch: dict) -> tuple[nn.Module, dict]:
+    """The model that turns a batch into logits and what it is called with: as they are."""
+    return model, batch
+
+
+def embedded(model: nn.Module, batch: dict) -> tuple[nn.Module, dict]:
+    """The language model inside, and the batch with its pictures put among the embeddings.
+
+    For a model whose own forward and generate cannot do without pixels.
+    """
+    batch = dict(batch)
+    ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
+    encoded = batch.pop("mm_encoder_outputs", {}).get("image")
+    if "pixel_values" in batch:
+        encoded = model.get_image_features(**batch, return_dict=True)
+    states = model.get_input_embeddings()(ids)
+    if encoded is not None:
+        image = (ids == model.config.image_token_id)[..., None]
+        states = states.masked_scatter(image, encoded.pooler_output.to(states))
+    return model.language_model, {"inputs_embeds": states, "attention_mask": mask}
+
+
+def cross_attentions(model: nn.Module) -> tuple[nn.Module, dict[int, nn.Module]]:
+    """The Q-Former, and by layer its attentions from queries to patches (the class first)."""
+    layers = enumerate(model.qformer.encoder.layer)
+    found = {i: layer.crossattention.attention for i, layer in layers if layer.has_cross_attention}
+    return model.qformer, found
+
+
+@dataclass(frozen=True)
+class Family:
+    """What must be known of a model family beyond what transformers tells of every model.
+
+    `layout(vlm, visual, size) -> Grid` lays the image tokens of a picture of `size` (width, height)
+    on it; `processor` is the class that reads its folder. The prompt is the folder's chat template;
+    where it has none, `prompt` with the picture's placeholder and `bare` without a picture.
+    `placeholders` is how often that placeholder stands in the text of a prompt with a picture.
+    `system` is the system prompt of the checkpoints whose turns end in `turn`. `types` are passed
+    to the model for all tokens. `sites` are the modules inside a decoder layer; `decoders` the only
+    language models, by model_type, that are supported, `because` says why. `call(model, batch)`
+    gives the module and arguments that make logits; `noise` is drawn in the layout of the pixels;
+    `bridge(model)` gives what stands between image tokens and patches where they are not the same.
+    """
+
+    title: str
+    layout: Callable
+    processor: type = AutoProcessor
+    prompt: str | None = None
+    bare: str | None = None
+    placeholders: int = 1
+    system: str | None = None
+    turn: str = ""
+    types: TokenTypes | None = None
+    sites: Mapping[str, str] = field(default_factory=lambda: SITES)
+    decoders: tuple[str, ...] = ()
+    because: str = ""
+    call: Callable = whole
+    noise: Callable = pixels.on_pixels
+    bridge: Callable | None = None
+
+
+MROPE = TokenTypes("mm_token_type_ids", image=1, answer=0)
+QWEN = {"layout": layouts.own_resolution, "types": MROPE, "noise": pixels.on_patches}
+IDEFICS = {"layout": layouts.tiles_and_global}
+
+FAMILIES = {  # by the model_type of config.json
+    "llava": Family("LLaVA-1.5", layouts.cropped, system=VICUNA, turn="ASSISTANT:"),
+    "llava_next": Family("LLaVA-1.6", layouts.base_and_tiles, system=VICUNA, turn="ASSISTANT:"),
+    "llava_onevision": Family(
+        "LLaVA-OneVision", layouts.base_and_tiles, processors.LlavaOnevisionProcessor
+    ),
+    "instructblip": Family(
+        "InstructBLIP",
+        layouts.queries,  # they stand before the first word: system is empty, user all the text
+        prompt="{prompt}",
+        bare="{prompt}",
+        placeholders=0,  # the processor puts them there by itself
+        decoders=("llama",),
+        because="an encoder-decoder has no one sequence of prompt and answer, and OPT's layers have"
+        " none of the paper's sites",
+        call=embedded,
+        bridge=cross_attentions,
+    ),
+    "internvl": Family("InternVL", layouts.tiles_and_thumbnail, processors.InternVLProcessor),
+    "qwen2_vl": Family("Qwen2-VL", processor=processors.Qwen2VLProcessor, **QWEN),
+    "qwen2_5_vl": Family("Qwen2.5-VL", processor=processors.Qwen25VLProcessor, **QWEN),
+    "qwen3_vl": Family("Qwen3-VL", processor=processors.Qwen3VLProcessor, **QWEN),
+    "idefics3": Family("Idefics3", **IDEFICS),
+    "smolvlm": Family("SmolVLM", processor=processors.SmolVLMProcessor, **IDEFICS),
+    "gemma3": Family(
+        "Gemma 3",
+        layouts.pooled,
+        types=TokenTypes("token_type_ids", image=1, answer=0),
+        sites=GEMMA_SITES,
+    ),
+    "paligemma": Family(
+        "PaliGemma",
+        layouts.squashed,
+        prompt="{image}{prompt}",
+        bare="{bos}{prompt}\n",
+        types=TokenTypes("token_type_ids", image=0, answer=1),
+        decoders=("gemma",),
+        because="Gemma 2 caps its attention scores, which no attention here but the slow one does",
+    ),
+}

@@ -1,0 +1,201 @@
+"""`VLM`, a vision-language model as the instruments see it: to prepare, run and ask."""
+
+import copy
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from irlib.inputs import preparing
+from irlib.inputs.records import Answer, Features, Inputs
+
+
+@dataclass(frozen=True, eq=False)
+class VLM:
+    """A vision-language model as the instruments see it: a plain record, made by `load`."""
+
+    name: str
+    model: nn.Module
+    processor: object
+    family: object
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model."""
+        return self.model.get_decoder()
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers; also the truncation layer that stands for the whole model."""
+        return len(self.decoder.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the token ids belong: the device of the embeddings, wherever the layers are.
+
+        Weights that wait on the CPU or the disk have no device; their hook knows where they run.
+        """
+        table = self.model.get_input_embeddings()
+        place = getattr(getattr(table, "_hf_hook", None), "execution_device", None)
+        return table.weight.device if place is None else torch.device(place)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype it computes in: that of its weights, where they are not packed."""
+        return self.decoder.dtype
+
+    @property
+    def quantization(self) -> str | None:
+        """How its weights are packed: "4bit", "8bit" or another method's name; None if not."""
+        packed = getattr(self.model.config, "quantization_config", None)
+        if packed is None:
+            return None
+        sizes = [size for size in ("4bit", "8bit") if getattr(packed, f"load_in_{size}", False)]
+        return sizes[0] if sizes else str(packed.quant_method)
+
+    @property
+    def image_token_id(self) -> int:
+        """The token id that stands for one image feature in `input_ids`."""
+        return self.model.config.image_token_id
+
+    @property
+    def plain(self) -> bool:
+        """Whether its generation is greedy and nothing more: settings say only where it ends."""
+        told = self.model.generation_config.to_diff_dict()
+        ends = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version"}
+        return not any(value for key, value in told.items() if key not in ends and key[0] != "_")
+
+    @property
+    def placeholder(self) -> str:
+        """The text that stands for the picture in a prompt."""
+        token = self.processor.image_token
+        return getattr(token, "content", token)
+
+    def site(self, name: str) -> dict[int, nn.Module]:
+        """`{layer: module}` for a site of figure 7; raises `ValueError` for an unknown one."""
+        if name not in self.family.sites:
+            raise ValueError(
+                f"asked for the site {name!r}, found no such site in {self.family.title}; "
+                f"use one of {list(self.family.sites)}"
+            )
+        layers = self.decoder.layers
+        return {i: layer.get_submodule(self.family.sites[name]) for i, layer in enumerate(layers)}
+
+    def prepare(self, sample=None, *, image=None, question: str | None = None) -> Inputs:
+        """The `Inputs` of a sample, of a list of samples, or of any picture and question.
+
+        >>> from irlib import load
+        >>> load("mini-llava").prepare(question="What is a cat?").spans.image.any().item()
+        False
+        """
+        return preparing.prepare(self, sample, image=image, question=question)
+
+    @torch.no_grad()
+    def encode(self, inputs: Inputs) -> Inputs:
+        """The same inputs with their pictures through the vision tower already.
+
+        Rows taken from them several times then cost one pass of it; the logits are the same.
+
+        >>> from irlib import load
+        >>> vlm = load("mini-llava")
+        >>> list(vlm.encode(vlm.prepare(question="What is a cat?")).batch)
+        ['input_ids', 'attention_mask']
+        """
+        _check_pixels(inputs)
+        pictures = [visual for visual in inputs.visual if visual and "pixel_values" in visual]
+        if not pictures:
+            return inputs
+        known = inspect.signature(self.model.get_image_features).parameters
+        asked = {key: value for key, value in inputs.batch.items() if key in known}
+        seen = self.model.get_image_features(**asked, return_dict=True)
+        sizes = inputs.spans.image.sum(1).tolist()
+        features = iter(Features.divide(seen, [size for size in sizes if size]))
+        visual = tuple(
+            {key: value for key, value in one.items() if key != "pixel_values"}
+            | {"features": next(features)}
+            if one
+            else None
+            for one in inputs.visual
+        )
+        return replace(inputs, visual=visual)
+
+    def forward(self, inputs: Inputs, **kwargs) -> Tensor:
+        """Logits `[row, position, token]` of one forward; `logits_to_keep=k` gives the last k.
+
+        They are on the device of the inputs, wherever the last layer is. Raises `ValueError` where
+        pixels or logits are not finite numbers.
+        """
+        _check_pixels(inputs)
+        model, batch = self.family.call(self.model, inputs.batch)
+        logits = model(**batch, use_cache=False, **kwargs).logits.to(self.device)
+        check_finite("logits", logits)
+        return logits
+
+    @torch.no_grad()
+    def answer(self, inputs: Inputs, *, max_new_tokens: int | None = None) -> Answer:
+        """The greedy `Answer` of each row, at most `max_new_tokens` long (the sample's, if None).
+
+        Raises `ValueError` where pixels or logits are not finite numbers.
+
+        >>> from irlib import load
+        >>> vlm = load("mini-llava")
+        >>> len(vlm.answer(vlm.prepare(question="What is a cat?"), max_new_tokens=2).texts)
+        1
+        """
+        _check_pixels(inputs)
+        limits = [max_new_tokens or sample.max_new_tokens for sample in inputs.samples]
+        settings = copy.deepcopy(self.model.generation_config)
+        settings.update(max_new_tokens=max(limits), suppress_tokens=[self.image_token_id])
+        model, batch = self.family.call(self.model, inputs.batch)
+        made = model.generate(
+            **{"input_ids": inputs.text["input_ids"]} | batch,
+            generation_config=settings,
+            logits_processor=[_finite_scores],
+        )[:, inputs.length :].cpu()
+        return self.read(made, limits)
+
+    def read(self, made: Tensor, limits: Sequence[int]) -> Answer:
+        """The `Answer` in generated ids `[row, token]`: up to the first end or the row's limit.
+
+        >>> from irlib import load
+        >>> vlm = load("mini-llava")
+        >>> [len(ids) for ids in vlm.read(torch.tensor([[9, 9, 9], [9, 2, 9]]), [2, 3]).ids]
+        [2, 1]
+        """
+        tokenizer = self.processor.tokenizer
+        special, end = torch.tensor(tokenizer.all_special_ids), self.end_ids
+        ids = []
+        for row, limit in zip(made, limits, strict=True):
+            stop = torch.isin(row, end).nonzero()[:1].flatten().tolist() or [len(row)]
+            row = row[: min(limit, *stop)]
+            ids.append(row[~torch.isin(row, special)])
+        texts = [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
+        return Answer(tuple(ids), tuple(texts))
+
+    @property
+    def end_ids(self) -> Tensor:
+        """The token ids that end an answer."""
+        end = self.model.generation_config.eos_token_id
+        return torch.tensor(end if isinstance(end, list) else [] if end is None else [end])
+
+
+def _check_pixels(inputs):
+    for visual in inputs.visual:
+        check_finite("pixels", visual and visual.get("pixel_values"))
+
+
+def check_finite(what: str, values: Tensor | None) -> None:
+    """Raise `ValueError` where `values` are not finite numbers; `what` names them."""
+    if values is not None and not values.isfinite().all():
+        raise ValueError(
+            f"asked the model for an answer, found {what} that are not finite numbers; check the "
+            "picture and the weights, and try dtype=float32 where the model runs in float16"
+        )
+
+
+def _finite_scores(ids, scores):
+    """A logits processor that changes nothing; suppressed tokens are -inf, a NaN is a fault."""
+    check_finite("logits", scores.nan_to_num(neginf=0.0, posinf=torch.inf, nan=torch.nan))
+    return scores

@@ -1,0 +1,88 @@
+"""Which rows a plan's runs draw, and what is taken for granted of rows that are not here yet."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+
+from PIL import Image
+
+from irlib.plan.runs import Run
+from irlib.tasks.loading import load_task
+
+TOKEN = 4.2  # characters of English a token
+SYSTEM, CLOSING = 15, 6  # tokens of a system prompt that is not known, and behind a question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is taken for granted of a task's rows.
+
+    `rows` of the split, the share that has a picture, mean characters of a prompt, mean tokens of
+    an answer, and a picture's (width, height).
+    """
+
+    rows: int
+    pictured: float
+    chars: float
+    new: int
+    size: tuple[int, int] = (640, 480)
+
+
+# Rows as published. Characters: means of 300 of LLaVA's POPE prompts, 50 of its TextVQA prompts
+# without OCR and 61 of its ScienceQA prompts; answers: what these ask for, and 20 captions of
+# LLaVA-1.5 of 500 characters in the mean. COCO's pictures are mostly 640 x 480.
+ON_HUB = MappingProxyType({
+    "pope": Task(rows=9000, pictured=1, chars=82, new=1),
+    "textvqa": Task(rows=5000, pictured=1, chars=86, new=3),
+    "scienceqa": Task(rows=4241, pictured=2017 / 4241, chars=340, new=1),
+    "chair": Task(rows=500, pictured=1, chars=37, new=120),
+})  # fmt: skip
+BUNDLED_ANSWERS = MappingProxyType({"pope": 1, "textvqa": 3, "scienceqa": 1, "chair": 12})
+
+
+def rows_of(run: Run, source: str) -> tuple[dict[object, float], Task]:
+    """The rows of a run by key, each with the chance that it has a picture, and their task.
+
+    `source` is that of `load_task`; rows of the hub are numbers, drawn as `load_task` draws. What
+    it would refuse is refused here for rows on this machine alone.
+
+    >>> from irlib.plan.runs import Run
+    >>> len(rows_of(Run(task="pope", n=12, seed=0), "hub")[0])
+    12
+    """
+    rows, task = _drawn(run.task, run.n, run.seed, run.kind, source)
+    if run.less is not None:
+        others, _ = _drawn(run.task, *run.less, run.kind, source)
+        rows = {key: facts for key, facts in rows.items() if key not in others}
+    if run.which == "boxed" and any(boxed for _, boxed in rows.values()):
+        rows = {key: facts for key, facts in rows.items() if facts[1]}
+    found = {key: share for key, (share, _) in rows.items() if run.which == "all" or share}
+    if run.which != "all" and source.partition(":")[0] == "hub":  # which have one is not known
+        found = dict.fromkeys([*found][: max(1, round(sum(found.values())))], 1.0)
+    return (dict([*found.items()][:1]) if run.example else found), task
+
+
+@cache
+def _drawn(name: str, n: int, seed: int, kind: str, source: str) -> tuple[dict, Task]:
+    """Rows by key: the chance of a picture and whether boxes are known; and the task's facts."""
+    if source.partition(":")[0] == "hub":
+        task = ON_HUB[name]
+        places = Random(seed).sample(range(task.rows), min(n, task.rows))
+        return dict.fromkeys(sorted(places), (task.pictured, False)), task
+    samples = load_task(name, n=n, source=source, kind=kind or None, seed=seed)
+    rows = {s.key: (float(s.image is not None), bool(s.boxes)) for s in samples}
+    pictures = [sample.image for sample in samples if sample.image is not None]
+    first = pictures[0] if pictures else None
+    if isinstance(first, str | Path):
+        with Image.open(first) as opened:
+            first = opened.copy()
+    task = Task(
+        rows=len(samples),
+        pictured=len(pictures) / len(samples),
+        chars=sum(len(sample.prompt) for sample in samples) / len(samples),
+        new=BUNDLED_ANSWERS[name] if source == "bundled" else ON_HUB[name].new,
+        size=first.size if first else ON_HUB[name].size,
+    )
+    return rows, task

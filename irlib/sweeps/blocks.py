@@ -1,0 +1,208 @@
+"""What one block of rows answers at every layer, computed here or on a worker that loads the model.
+
+Weights never travel: a worker is told where the model is and what it must find there.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from irlib.interventions.staircase import answers_by_layer
+from irlib.models.loading import load
+from irlib.store import provenance
+from irlib.tasks.samples import Sample
+
+MUST_AGREE = (
+    "model",
+    "weights",
+    "words",
+    "dtype",
+    "instrument",
+)  # between a worker and who asks it
+SOURCES = provenance.instrument()  # of what was imported, whatever becomes of the files later
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+# state of a worker process: it lives long and is given many blocks of the same model, but has room
+# for one; the hooks of a run live on that model, so threads take turns
+_held: dict["Source", tuple] = {}
+_turn = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a worker finds a model and how it loads it: a folder or hub id, its commit, its dtype,
+    in how few bits, and whether it is spread over the worker's devices."""
+
+    name: str
+    revision: str | None
+    dtype: str
+    quantization: str | None = None
+    device_map: str | None = None
+
+    @classmethod
+    def of(cls, vlm) -> "Source":
+        """Where `vlm` came from; raises `ValueError` for a model made in memory."""
+        name = vlm.model.name_or_path
+        commit = getattr(vlm.model.config, "_commit_hash", None)
+        local = bool(name) and Path(name).is_dir()
+        if not local and not (name and commit):
+            raise ValueError(
+                f"asked to have {vlm.name} answer on other workers, found a model made in memory, "
+                "which they cannot load; save it to a folder that they see and load it from there, "
+                "or give no executor"
+            )
+        place = str(Path(name).resolve()) if local else name
+        spread = len(set(getattr(vlm.model, "hf_device_map", {}).values())) > 1
+        dtype = str(vlm.dtype).removeprefix("torch.")
+        return cls(
+            place, None if local else commit, dtype, vlm.quantization, "auto" if spread else None
+        )
+
+
+class Said(NamedTuple):
+    """The answers of one row by layer, or why there are none."""
+
+    texts: dict[int, str]
+    failure: str = ""
+
+
+def describe(vlm) -> dict[str, object]:
+    """What of a model, the instrument and this machine determines an answer, as JSON.
+
+    The weights are told twice: by the files they came from and by sums over the tensors as they
+    are now, so that a model changed in memory is another one.
+    """
+    told, config = provenance.surroundings(), vlm.model.config
+    quantised = getattr(config, "quantization_config", None)
+    device = vlm.device
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "model": provenance.model(vlm),
+        "weights": _weights(vlm.model),
+        "dtype": str(vlm.dtype),
+        "quantised": json.loads(json.dumps(getattr(quantised, "to_dict", dict)(), default=str)),
+        "attention": str(vlm.decoder.config._attn_implementation),
+        "generation": json.loads(vlm.model.generation_config.to_json_string()),
+        "words": _words(vlm),
+        "device": named,
+        "instrument": SOURCES,
+        "threads": told["threads"],
+        "versions": {name: told["versions"][name] for name in provenance.ANSWERING},
+    }
+
+
+def answer(
+    vlm, samples: Sequence[Sample], wanted: Sequence[Sequence[int]], **options
+) -> list[Said]:
+    """What each sample answers with its picture hidden from each of the layers `wanted[sample]`.
+
+    Samples that want the same layers are one batch; `options` are those of `answers_by_layer`.
+    Where a batch cannot be had (a broken picture, numbers that are not finite, no memory) its rows
+    are tried one at a time, so that one row's fault is no other's.
+
+    >>> vlm = load("mini-llava")
+    >>> sample = Sample(task="t", key="k", question="Is there a cat?", prompt="Is there a cat?",
+    ...                 image="nowhere.png", reference={})
+    >>> answer(vlm, [sample], [[0]])[0].failure
+    "FileNotFoundError: task 't', row 'k': asked for the picture 'nowhere.png', found no such...
+    """
+    groups: dict[tuple, list[int]] = {}
+    for place, layers in enumerate(wanted):
+        groups.setdefault(tuple(layers), []).append(place)
+    said = {}
+    for layers, places in groups.items():
+        found = _ask(vlm, [samples[place] for place in places], layers, options)
+        said |= dict(zip(places, found, strict=True))
+    return [said[place] for place in range(len(samples))]
+
+
+def look(source: Source) -> dict[str, object]:
+    """`describe` of the model as a worker has it."""
+    with _turn:
+        return _open(source)[1]
+
+
+def answer_there(
+    source: Source, expected: Mapping, samples: Sequence[Sample], wanted: Sequence, options: Mapping
+) -> list[Said]:
+    """`answer` on a worker; raises `ValueError` where it is not as `expected`, a `describe`."""
+    with _turn:
+        vlm, told = _open(source)
+        compare(told, expected, tuple(expected))
+        return answer(vlm, samples, wanted, **options)
+
+
+def compare(told: Mapping, expected: Mapping, names: Sequence[str]) -> None:
+    """Raise `ValueError` where a worker differs from what is expected of it."""
+    if other := [name for name in names if told[name] != expected[name]]:
+        pairs = [f"{name} {told[name]!r} instead of {expected[name]!r}" for name in other]
+        raise ValueError(
+            f"asked workers for answers, found one with {'; '.join(pairs)}; give all of them the "
+            "same model files, irlib, packages, devices and OMP_NUM_THREADS"
+        )
+
+
+def _open(source):
+    """The model of a source and its `describe`; loaded once, in the place of the one before."""
+    if source not in _held:
+        _held.clear()  # before loading: there may be no room for two
+        vlm = load(**vars(source))
+        _held[source] = vlm, describe(vlm)
+    return _held[source]
+
+
+def _ask(vlm, samples, layers, options) -> list[Said]:
+    try:
+        inputs = vlm.prepare(samples)
+        said = answers_by_layer(vlm, inputs, layers=layers, **options)
+        texts = [{layer: said[layer].texts[row] for layer in layers} for row in range(len(inputs))]
+        return [Said(one) for one in texts]
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        short = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if isinstance(error, RuntimeError) and not short:  # a broken device, say: no row's fault
+            raise
+        failure = f"{type(error).__name__}: {error}"
+    if len(samples) == 1:
+        return [Said({}, failure)]
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return [said for sample in samples for said in _ask(vlm, [sample], layers, options)]
+
+
+def _words(vlm) -> str:
+    """A sha256 of what makes a sample inputs, as it is in memory: settings, templates, tokens."""
+    processor, config = vlm.processor, vlm.model.config.to_dict()
+    images = getattr(processor, "image_processor", None)
+    told = {
+        "config": {key: value for key, value in config.items() if not key.startswith("_")},
+        "processor": [getattr(processor, "chat_template", None), processor.to_dict()],
+        "images": images.to_dict() if images is not None else None,
+        "tokens": [
+            processor.tokenizer.chat_template, processor.tokenizer.backend_tokenizer.to_str()
+        ],
+        "family": {k: v for k, v in vars(vlm.family).items() if isinstance(v, str | tuple | bool)},
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _weights(model) -> str:
+    """A sha256 of the sums of every tensor's rows and columns, its bits taken as integers.
+
+    Exact whatever the order of adding, and a hundred times faster than hashing the tensors.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.is_meta or not tensor.numel():
+            continue
+        flat = tensor.detach().reshape(-1, tensor.shape[-1] if tensor.ndim else 1).contiguous()
+        bits = flat.view(BITS.get(flat.element_size(), torch.uint8))
+        for axis in (0, 1):
+            digest.update(bits.sum(axis, dtype=torch.int64).cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""Rows of a task, wherever they are: a folder laid out like the hub's, the hub, published files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from irlib import store
+from irlib.scores import chair
+from irlib.tasks import hub, originals, pictures, splits
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of one split; `place` is where they came from, pictures are read on demand.
+
+    `plain` are the rows without their pictures, `cell(i)` is what stands for a picture: the name of
+    a file in one of the folders `near`, the bytes of one, or a dict of both.
+    """
+
+    place: str
+    folder: Path
+    plain: Sequence[dict]
+    has_image: Sequence[bool]
+    cell: Callable[[int], object]
+    near: Sequence[Path]
+    opened: dict[bytes, Image.Image] = field(default_factory=dict)
+
+    def image(self, row: int, *, whose: str) -> Image.Image | Path | None:
+        """Return a row's picture, opened where it is embedded, its path where it is a file."""
+        if not self.has_image[row]:
+            return None
+        cell = self.cell(row)
+        if isinstance(cell, dict):
+            cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
+        if isinstance(cell, str):
+            return pictures.find(cell, self.near, whose=whose)
+        name = sha256(cell).digest()  # many rows ask of one picture: it is opened once
+        if name not in self.opened:
+            self.opened[name] = pictures.read(cell, whose=whose)
+        return self.opened[name]
+
+    def words(self) -> chair.Words:
+        """Return the word table that belongs to the rows: the folder's own, else COCO's."""
+        own = self.folder / "synonyms.txt"
+        there = own.is_file()
+        return chair.read_words(own if there else chair.fetch_words(store.root() / "data/coco"))
+
+
+def read(
+    task: str,
+    *,
+    source: str | Path,
+    hub_id: str,
+    configs: Sequence[str],
+    known: Sequence[str],
+    columns: Sequence[str],
+    split: str | None = None,
+    revision: str | None = None,
+    images: str | Path | None = None,
+) -> Rows:
+    """Return the rows of the first of the configs, and of `split` or the first of the `known` ones.
+
+    `source` is "hub" (then `hub_id` is meant), "hub:OWNER/NAME", a folder laid out like the hub's,
+    or one with the task's published files. Pictures that are named by a path are looked for in the
+    folder `images`, else in the source. Raises FileNotFoundError for no such folder,
+    ConnectionError where the hub cannot be reached, ValueError for a config, split or column that
+    is not there, and for no rows.
+    """
+    what, asked = f"task {task!r}", (split,) if split else known
+    if str(source) == "hub" or str(source).startswith("hub:"):
+        place = str(source).removeprefix("hub").removeprefix(":") or hub_id
+
+        def wanted(card: Path) -> list[str] | None:
+            named = splits.patterns(what, card, configs, asked)
+            return named and named[1]
+
+        folder = hub.fetch(what, place, wanted, revision=revision)
+    else:
+        folder = _there(what, source)
+        place = str(folder)
+    near = [_there(what, images)] if images else []
+    near = near or [folder / name for name in originals.PICTURES if (folder / name).is_dir()]
+    if originals.published(task, folder):
+        plain = originals.rows(task, folder, split=split)
+        cells = [row.pop("image", None) for row in plain]
+        names = [*(plain[0] if plain else columns), "image"]
+        has_image = [cell is not None for cell in cells]
+        cell = cells.__getitem__
+    else:
+        table = splits.rows(what, folder, configs, asked)
+        names, has_image = table.column_names, []
+        if "image" in names:
+            has_image = _pictured(table.data.column("image"))
+            plain = table.remove_columns("image").to_list()
+
+        def cell(row: int) -> object:
+            return table[row]["image"]
+
+    missing = [name for name in columns if not set(name.split("|")) & set(names)]
+    if missing:
+        raise ValueError(
+            f"{what} was read from {place}; it has columns {', '.join(names)} but no "
+            f"{', '.join(missing).replace('|', ' or ')}; name them as the hub's set does."
+        )
+    if not plain:
+        asked_for = f" of split {split!r}" if split else ""
+        raise ValueError(f"{what} was read from {place}; it has no rows{asked_for}; give it some.")
+    return Rows(place, folder, plain, has_image, cell, near)
+
+
+def _there(what: str, named: str | Path) -> Path:
+    folder = Path(named).expanduser().resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{what} was asked for from {named}; there is no such folder; give a folder laid out "
+            'like the hub\'s, "bundled", "hub" or "hub:OWNER/NAME".'
+        )
+    return folder
+
+
+def _pictured(column: pa.ChunkedArray) -> list[bool]:
+    """Return which rows have a picture; a struct of two nothings is none."""
+    there = column.is_valid()
+    if pa.types.is_struct(column.type):
+        fields = [column.type.field(i).name for i in range(column.type.num_fields)]
+        parts = [pc.struct_field(column, name).is_valid() for name in fields]
+        for part in parts[1:]:
+            parts[0] = pc.or_(parts[0], part)
+        there = pc.and_(there, parts[0])
+    return there.to_pylist()

@@ -1,0 +1,399 @@
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from conftest import hooks_on, make_sample, noise_picture
+from torch import nn
+
+from irlib.cam.cam import _heat, llava_cam
+from irlib.hooks.hooks import edit
+from irlib.inputs.records import Answer
+
+SITES = ["input_norm", "attention", "post_attention", "mlp", "block"]
+
+
+@pytest.fixture
+def asked(tiny_llava, sample):
+    inputs = tiny_llava.prepare(sample)
+    return inputs, tiny_llava.answer(inputs)
+
+
+def read_at(vlm, inputs, answer, positions, ids):
+    """z as a sum over (position, id) pairs of the teacher-forced logits."""
+    logits = vlm.forward(inputs.followed_by(answer))[0]
+    return sum(logits[p, i] for p, i in zip(positions, ids, strict=True))
+
+
+def answer_rows(inputs, answer):
+    """Equation (1) as pinned: row S-1+t reads token t."""
+    return range(inputs.length - 1, inputs.length - 1 + len(answer.ids[0])), answer.ids[0].tolist()
+
+
+def separate(vlm, inputs, answer, site, layer, z):
+    """Oracle: A and dz/dA `[image token, channel]` by a forward and backward for one layer."""
+    kept = {}
+
+    def start(key, output):
+        kept["a"] = output.detach().requires_grad_(True)
+        return kept["a"]
+
+    with torch.enable_grad(), edit({0: vlm.site(site)[layer]}, start):
+        slope = torch.autograd.grad(z(), kept["a"])[0]
+    image = inputs.spans.image[0].nonzero().flatten()
+    return kept["a"].detach()[0, image], slope[0, image]
+
+
+def naive(features, slope):
+    """Oracle: equation (3) in loops."""
+    features, slope = features.tolist(), slope.tolist()
+    alpha = [sum(column) / len(slope) for column in zip(*slope, strict=True)]
+    heat = [sum(a * x for a, x in zip(alpha, row, strict=True)) for row in features]
+    return np.array([max(value, 0.0) for value in heat]).reshape(4, 4)
+
+
+# float32 sums in another order; heat is around 0.05
+CLOSE = {"rtol": 1e-4, "atol": 2e-6}
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_one_backward_equals_a_backward_for_each_layer(tiny_llava, asked, site):
+    inputs, answer = asked
+    maps = llava_cam(tiny_llava, inputs, answer, site=site)
+    for layer in range(4):
+        features, slope = separate(
+            tiny_llava, inputs, answer, site, layer,
+            lambda: read_at(tiny_llava, inputs, answer, *answer_rows(inputs, answer)),
+        )  # fmt: skip
+        assert np.allclose(maps.heat[layer], naive(features, slope), **CLOSE)
+    assert maps.heat.shape == (4, 4, 4)
+    assert maps.heat.dtype == np.float32
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_slope_equals_central_finite_differences(tiny_llava, asked, layer):
+    inputs, answer = asked
+    model = copy.deepcopy(tiny_llava.model).double()
+    vlm = type(tiny_llava)("double", model, tiny_llava.processor, tiny_llava.family)
+    visual = {"pixel_values": inputs.batch["pixel_values"].double()}
+    inputs = replace(inputs, visual=(visual,))
+    image = inputs.spans.image[0].nonzero().flatten()
+    direction = torch.randn(16, 64, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+
+    def z(step):
+        def push(key, output):
+            return output.index_add(1, image, step * direction[None].to(output))
+
+        with edit({0: vlm.site("post_attention")[layer]}, push), torch.no_grad():
+            return read_at(vlm, inputs, answer, *answer_rows(inputs, answer))
+
+    _, slope = separate(
+        vlm, inputs, answer, "post_attention", layer,
+        lambda: read_at(vlm, inputs, answer, *answer_rows(inputs, answer)),
+    )  # fmt: skip
+    difference = (z(1e-3) - z(-1e-3)) / 2e-3
+    # the norms compute in float32 whatever the model's dtype is
+    assert torch.isclose((slope * direction).sum(), difference, rtol=0.02)
+
+
+def test_heat_equals_captums_grad_cam_on_a_toy():
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.Tanh())
+    toy = nn.Sequential(features, nn.Flatten(), nn.Linear(6 * 25, 3))
+    picture = torch.randn(1, 1, 5, 5)
+    captum = LayerGradCam(toy, features).attribute(picture, target=1, relu_attributions=True)
+    a = features(picture).detach().requires_grad_(True)
+    slope = torch.autograd.grad(toy[2](toy[1](a))[0, 1], a)[0]
+    tokens = [x.detach().flatten(2).transpose(1, 2) for x in (a, slope)]
+    assert torch.allclose(_heat(*tokens, False, None)[0], captum.flatten(), atol=1e-6)
+
+
+@pytest.mark.parametrize("site", ["attention", "post_attention", "mlp", "block"])
+def test_last_layer_is_exactly_zero_behind_the_attention(tiny_llava, asked, site):
+    heat = llava_cam(tiny_llava, *asked, site=site).heat
+    assert (heat[-1] == 0).all()
+    assert heat[0].max() > 0
+
+
+def test_last_layer_is_not_zero_at_the_input_norm(tiny_llava, asked):
+    assert llava_cam(tiny_llava, *asked, site="input_norm").heat[-1].max() > 0
+
+
+def test_relu_on_gradients_and_threshold_follow_the_authors(tiny_llava, asked):
+    inputs, answer = asked
+    maps = llava_cam(tiny_llava, inputs, answer, relu_grad=True, threshold=0.5)
+    for layer in range(4):
+        features, slope = separate(
+            tiny_llava, inputs, answer, "post_attention", layer,
+            lambda: read_at(tiny_llava, inputs, answer, *answer_rows(inputs, answer)),
+        )  # fmt: skip
+        heat = naive(features, slope.clamp_min(0))
+        heat[heat < 0.5 * heat.max()] = 0
+        assert np.allclose(maps.heat[layer], heat, **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:target='authors'")
+def test_authors_target_reads_the_rows_after_the_unexpanded_prompt(tiny_llava, asked):
+    inputs, answer = asked
+    maps = llava_cam(tiny_llava, inputs, answer, target="authors")
+    p = inputs.length - 16 + 1
+    rows = range(p, p + len(answer.ids[0]))
+    for layer in range(4):
+        # the authors' forward holds the prompt alone; by causality that changes nothing here
+        def z():
+            logits = tiny_llava.forward(inputs)[0]
+            return sum(logits[r, i] for r, i in zip(rows, answer.ids[0].tolist(), strict=True))
+
+        features, slope = separate(tiny_llava, inputs, answer, "post_attention", layer, z)
+        assert np.allclose(maps.heat[layer], naive(features, slope), **CLOSE)
+
+
+def test_authors_target_gives_image_rows_after_its_last_row_no_gradient(tiny_llava):
+    sample = make_sample(noise_picture(40, 40, seed=2))
+    short = type(sample)(**(vars(sample) | {"prompt": "What?", "question": "What is it?"}))
+    inputs = tiny_llava.prepare(short)
+    ids = tiny_llava.answer(inputs).ids[0][:3]
+    answer = Answer((ids,), ("",))
+    p, image = inputs.length - 15, inputs.spans.image[0].nonzero().flatten()
+    assert image[0] <= p
+    assert p + 2 < image[-1]
+    for layer in range(4):
+        _, slope = separate(
+            tiny_llava, inputs, answer, "post_attention", layer,
+            lambda: read_at(tiny_llava, inputs, answer, range(p, p + 3), ids.tolist()),
+        )  # fmt: skip
+        assert (slope[image > p + 2] == 0).all()
+        assert slope[image <= p + 2].abs().max() > 0
+    # layer 3 is the last: with these rows it has a gradient, with the right ones it has none
+    ours = llava_cam(tiny_llava, inputs, answer)
+    theirs = llava_cam(tiny_llava, inputs, answer, target="authors", relu_grad=True)
+    assert ours.heat[-1].max() == 0 < theirs.heat[-1].max()
+
+
+@pytest.mark.filterwarnings("ignore:target='authors'")
+def test_authors_target_shifts_with_left_padding(tiny_llava, samples):
+    inputs = tiny_llava.prepare(samples)
+    answer = tiny_llava.answer(inputs, max_new_tokens=2)
+    together = llava_cam(tiny_llava, inputs, answer, target="authors")
+    for row, sample in enumerate(samples):
+        one = Answer((answer.ids[row],), ("",))
+        alone = llava_cam(tiny_llava, tiny_llava.prepare(sample), one, target="authors")
+        assert np.allclose(together[row].heat, alone.heat, rtol=1e-3, atol=1e-5)
+
+
+def test_authors_target_says_when_its_rows_miss_the_image(tiny_llava, samples):
+    inputs = tiny_llava.prepare(
+        image=samples[0].image, question="Is there a red cat in the picture? Describe it."
+    )
+    answer = Answer((torch.arange(300, 308),), ("",))
+    with pytest.warns(UserWarning, match=r"8 rows from position .* fall on the image") as said:
+        llava_cam(tiny_llava, inputs, answer, target="authors")
+    assert said[0].filename == __file__
+
+
+def test_authors_target_beyond_the_prompt_is_refused(tiny_llava, asked):
+    answer = Answer((torch.arange(300, 316),), ("",))
+    with pytest.raises(ValueError, match=r"authors' target.*beyond the prompt.*cut the answer"):
+        llava_cam(tiny_llava, asked[0], answer, target="authors")
+
+
+def test_word_target_reads_its_own_tokens_alone(tiny_llava, asked):
+    inputs = asked[0]
+    ids = tiny_llava.processor.tokenizer("yes no Describe it", add_special_tokens=False).input_ids
+    answer = Answer((torch.tensor(ids),), ("yes no Describe it",))
+    decode = tiny_llava.processor.tokenizer.decode
+    at = [t for t in range(len(ids)) if decode(ids[: t + 1]).strip() == "yes no Describe"]
+    assert len(at) == 1  # one token, the last of the word
+    word = [t for t in range(len(ids)) if "yes no" in decode(ids[:t]) and t <= at[0]]
+    rows, said = [inputs.length - 1 + t for t in word], [ids[t] for t in word]
+    maps = llava_cam(tiny_llava, inputs, answer, target="Describe")
+    features, slope = separate(
+        tiny_llava, inputs, answer, "post_attention", 1,
+        lambda: read_at(tiny_llava, inputs, answer, rows, said),
+    )  # fmt: skip
+    assert np.allclose(maps.heat[1], naive(features, slope), **CLOSE)
+    whole = llava_cam(tiny_llava, inputs, answer, target="yes no Describe it")
+    assert np.array_equal(whole.heat, llava_cam(tiny_llava, inputs, answer).heat)
+
+
+def test_word_that_the_answer_does_not_hold_is_refused(tiny_llava, asked):
+    with pytest.raises(ValueError, match=r"asked for the words 'zebra' of the answer, found"):
+        llava_cam(tiny_llava, *asked, target="zebra")
+
+
+def test_callable_target_gets_the_logits_that_predict_the_answer(tiny_llava, asked):
+    ids = asked[1].ids[0]
+    seen = llava_cam(tiny_llava, *asked, target=lambda z: z[torch.arange(len(ids)), ids].sum())
+    assert np.allclose(seen.heat, llava_cam(tiny_llava, *asked).heat, rtol=1e-5)
+
+
+def test_padded_batch_equals_single_runs(tiny_llava, samples):
+    inputs = tiny_llava.prepare(samples)
+    ids = tiny_llava.answer(inputs).ids
+    answer = Answer((ids[0][:2], ids[1]), ("", ""))
+    together = llava_cam(tiny_llava, inputs, answer, noise=0.1, n=2)
+    for row, sample in enumerate(samples):
+        one = Answer((answer.ids[row],), ("",))
+        alone = llava_cam(tiny_llava, tiny_llava.prepare(sample), one, noise=0.1, n=2)
+        # another mask, another kernel: float32 rounding
+        assert np.allclose(together[row].heat, alone.heat, rtol=1e-3, atol=1e-5)
+        assert together[row].sample is sample
+
+
+def test_noise_is_in_pixel_units_before_the_normalisation(tiny_llava, asked, monkeypatch):
+    pixels = []
+    encode = type(tiny_llava).encode
+
+    def spy(self, inputs):
+        pixels.extend(row["pixel_values"] for row in inputs.visual)
+        return encode(self, inputs)
+
+    monkeypatch.setattr(type(tiny_llava), "encode", spy)
+    llava_cam(tiny_llava, *asked, noise=0.1, n=20)
+    std = torch.tensor(tiny_llava.processor.image_processor.image_std)[:, None, None]
+    grain = torch.cat([(x - asked[0].batch["pixel_values"]) * std for x in pixels])
+    # 20 x 28 x 28 draws a channel: the estimate of 0.1 is within 4 of its standard errors
+    error = 0.1 / (2 * 20 * 28 * 28) ** 0.5
+    assert torch.allclose(grain.std((0, 2, 3)), torch.tensor(0.1), atol=4 * error)
+    assert grain.mean().abs() < 0.003
+    assert len({float(x.sum()) for x in pixels}) == 20
+
+
+def test_noisy_map_is_the_mean_of_raw_maps_of_its_copies(tiny_llava, asked):
+    inputs, answer = asked
+    std = torch.tensor(tiny_llava.processor.image_processor.image_std)[:, None, None]
+    draw, heats = torch.Generator().manual_seed(3), []
+    for _ in range(3):
+        pixels = inputs.batch["pixel_values"]
+        noisy = pixels + 0.2 * torch.randn(pixels.shape[1:], generator=draw) / std
+        copied = replace(inputs, visual=({"pixel_values": noisy},))
+        heats.append(llava_cam(tiny_llava, copied, answer).heat)
+    maps = llava_cam(tiny_llava, inputs, answer, noise=0.2, n=3, seed=3)
+    assert np.allclose(maps.heat, np.mean(heats, 0), **CLOSE)
+    other = llava_cam(tiny_llava, inputs, answer, noise=0.2, n=3, seed=4)
+    assert not np.allclose(maps.heat, other.heat)
+
+
+def test_inputs_and_model_are_left_as_they_were(tiny_llava, asked):
+    before = {key: tensor.clone() for key, tensor in asked[0].batch.items()}
+    llava_cam(tiny_llava, *asked, noise=0.1, n=2)
+    assert all(torch.equal(asked[0].batch[key], before[key]) for key in before)
+    assert hooks_on(tiny_llava.decoder) == 0
+    assert not any(weight.requires_grad for weight in tiny_llava.model.parameters())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_no_hook_is_left_after_an_error_in_the_target(tiny_llava, asked, error):
+    def target(logits):
+        raise error
+
+    with pytest.raises(error):
+        llava_cam(tiny_llava, *asked, target=target)
+    assert hooks_on(tiny_llava.decoder) == 0
+
+
+def test_sample_without_picture_is_refused(tiny_llava, text_sample):
+    inputs = tiny_llava.prepare(text_sample)
+    with pytest.raises(ValueError, match=r"asked for LLaVA-CAM, found a sample without a picture"):
+        llava_cam(tiny_llava, inputs, tiny_llava.answer(inputs))
+
+
+def test_encoded_inputs_are_refused(tiny_llava, asked):
+    with pytest.raises(ValueError, match=r"found inputs without pixels; give those of vlm.prepare"):
+        llava_cam(tiny_llava, tiny_llava.encode(asked[0]), asked[1])
+
+
+def test_unknown_site_is_refused(tiny_llava, asked):
+    with pytest.raises(ValueError, match=r"asked for the site 'norm'.*use one of.*input_norm"):
+        llava_cam(tiny_llava, *asked, site="norm")
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"noise": -0.1}, {"memory": 0}])
+def test_no_copies_negative_noise_and_no_memory_are_refused(tiny_llava, asked, wrong):
+    with pytest.raises(ValueError, match=r"give n of at least 1 and noise of at least 0"):
+        llava_cam(tiny_llava, *asked, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"layers": [4]}, {"layers": []}, {"site": []}])
+def test_layers_out_of_range_and_no_layer_or_site_are_refused(tiny_llava, asked, wrong):
+    with pytest.raises(
+        ValueError, match=r"found 4 layers; give one site or more, and some of 0..3"
+    ):
+        llava_cam(tiny_llava, *asked, **wrong)
+
+
+def test_several_sites_give_a_dict_for_one_row_and_a_list_of_dicts_for_several(
+    tiny_llava, asked, samples
+):
+    one = llava_cam(tiny_llava, *asked, site=["mlp"])
+    assert [(site, maps.site) for site, maps in one.items()] == [("mlp", "mlp")]
+    inputs = tiny_llava.prepare(samples)
+    answer = tiny_llava.answer(inputs)
+    several = llava_cam(tiny_llava, inputs, answer, site=("block", "mlp"), layers=[2])
+    assert [list(row) for row in several] == [["block", "mlp"]] * 2
+    assert [row["mlp"].sample for row in several] == samples
+    alone = llava_cam(tiny_llava, inputs, answer, site="block")
+    for row, maps in zip(several, alone, strict=True):
+        assert np.allclose(row["block"].heat, maps.heat[2:3], **CLOSE)
+
+
+class Graph:
+    """Where autograd keeps something: the module that runs, by `spots` of {name: module}."""
+
+    def __init__(self, spots):
+        self.spots, self.now, self.kept = spots, "before", []
+
+    def __enter__(self):
+        self.handles = [
+            module.register_forward_pre_hook(lambda *_, name=name: setattr(self, "now", name))
+            for name, module in self.spots.items()
+        ]
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.hooks.__exit__(*error)
+        for handle in self.handles:
+            handle.remove()
+
+    def pack(self, tensor):
+        self.kept.append(self.now)
+        return tensor
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_no_graph_is_built_below_the_first_layer_asked_for(tiny_llava, asked, first):
+    vision = {"vision": tiny_llava.model.get_encoder("image")}
+    spots = vision | dict(enumerate(tiny_llava.decoder.layers))
+    with Graph(spots) as graph:
+        llava_cam(tiny_llava, *asked, layers=[first, 3], site="input_norm")
+    assert set(graph.kept) == set(range(first, 4))
+
+
+def test_vision_tower_runs_once_a_noisy_copy_and_once_without_noise(tiny_llava, asked):
+    runs = []
+    tower = tiny_llava.model.get_encoder("image")
+    handle = tower.register_forward_hook(
+        lambda module, args, output: runs.append((len(output[0]), output[0].requires_grad))
+    )
+    for noise, memory, expected in [(0.1, 4, [5]), (0.1, 1e-6, [1] * 5), (0, 4, [1])]:
+        runs.clear()
+        llava_cam(tiny_llava, *asked, noise=noise, n=5, memory=memory)
+        assert runs == [(pictures, False) for pictures in expected]
+    handle.remove()
+
+
+def test_little_memory_changes_nothing_but_what_is_kept(tiny_llava, asked):
+    spots = dict(enumerate(tiny_llava.decoder.layers))
+    maps, kept = [], []
+    for memory in (4.0, 1e-6):
+        with Graph(spots) as graph:
+            maps.append(llava_cam(tiny_llava, *asked, site=SITES, memory=memory))
+        kept.append(len(graph.kept))
+    assert all(np.array_equal(maps[0][site].heat, maps[1][site].heat) for site in SITES)
+    assert kept[1] < kept[0] / 4
+    assert hooks_on(tiny_llava.decoder) == 0
+    assert not any("forward" in vars(layer) for layer in tiny_llava.decoder.layers)

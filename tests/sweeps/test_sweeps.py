@@ -1,0 +1,479 @@
+"""A sweep goes on where it was: nothing lost, nothing twice, the same table whoever computes."""
+
+import copy
+import errno
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import get_context
+
+import pandas as pd
+import pytest
+import torch
+from conftest import make_sample, noise_picture
+from pandas.testing import assert_frame_equal
+
+from irlib import store
+from irlib.models.loading import load
+from irlib.models.vlm import VLM
+from irlib.store import provenance
+from irlib.sweeps import blocks, table
+from irlib.sweeps.table import sweep
+
+QUESTIONS = ("What is in the picture?", "Is there a red cat?", "Describe it.")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.delenv("IRLIB_FRESH", raising=False)
+    monkeypatch.delenv("IRLIB_SCHEDULER", raising=False)
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def many():
+    """Seven samples with pictures of their own."""
+    return [
+        make_sample(noise_picture(40 + i, 50, seed=i), QUESTIONS[i % 3], f"s{i}") for i in range(7)
+    ]
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The keys of the samples of every batch that is computed, filled as it happens."""
+    batches, real = [], blocks.answers_by_layer
+
+    def count(vlm, inputs, *, layers, **options):
+        batches.append(([sample.key for sample in inputs.samples], list(layers)))
+        return real(vlm, inputs, layers=layers, **options)
+
+    monkeypatch.setattr(blocks, "answers_by_layer", count)
+    return batches
+
+
+def run(vlm, samples, **options) -> pd.DataFrame:
+    return sweep(vlm, samples, **{"batch_size": 2, "progress": False} | options)
+
+
+def same(found, wanted):
+    assert_frame_equal(found, wanted, check_exact=True)
+
+
+def test_a_table_from_the_store_is_the_one_that_was_computed(tiny_llava, many, computed):
+    wanted = run(tiny_llava, many, store=False)
+    assert len(wanted) == 7 * 5
+    same(run(tiny_llava, many), wanted)
+    assert len(computed) == 8  # four batches, twice
+    same(run(tiny_llava, many), wanted)
+    same(run(tiny_llava, many[::-1], layers=[2]), run(tiny_llava, many[::-1], layers=[2]))
+    assert len(computed) == 8
+
+
+def test_more_samples_and_more_layers_compute_only_what_is_missing(tiny_llava, many, computed):
+    run(tiny_llava, many[1:4], layers=[1])
+    computed.clear()
+    run(tiny_llava, many[:5], layers=[1])
+    assert sorted(key for keys, _ in computed for key in keys) == ["s0", "s4"]
+    computed.clear()
+    run(tiny_llava, many[:5], layers=[0, 1, 3])
+    assert [layers for _, layers in computed] == [[0, 3]] * 3
+
+
+def test_the_same_question_about_the_same_picture_is_asked_once(tiny_llava, many, computed):
+    double = [many[0], many[1], make_sample(many[0].image, many[0].question, "other")]
+    table = run(tiny_llava, double)
+    assert [keys for keys, _ in computed] == [["s0", "s1"]]
+    assert table["sample"].unique().tolist() == ["s0", "s1", "other"]
+    answers = table.pivot(index="layer", columns="sample", values="answer")
+    assert (answers["s0"] == answers["other"]).all()
+
+
+def test_a_batch_that_is_lost_is_computed_with_the_same_neighbours(
+    tiny_llava, many, computed, folder, caplog
+):
+    wanted = run(tiny_llava, many)
+    before = list(computed)
+    for path in sorted(folder.rglob("*.parquet"))[:2]:
+        path.write_bytes(path.read_bytes()[:-5])
+    computed.clear()
+    same(run(tiny_llava, many), wanted)
+    assert len(computed) == 2
+    assert all(batch in before for batch in computed)
+    assert "is damaged" in caplog.text
+
+
+def weigh(vlm):
+    vlm.model.lm_head.weight[5, 5] += 1
+
+
+def swap(vlm):
+    weight = vlm.decoder.layers[0].self_attn.q_proj.weight
+    weight.copy_(weight[torch.arange(len(weight)).roll(16)])  # heads in another order
+
+
+def eager(vlm):
+    vlm.model.set_attn_implementation({"text_config": "eager"})
+
+
+def silence(vlm):
+    vlm.model.generation_config.repetition_penalty = 1.5
+
+
+@pytest.mark.parametrize("change", [weigh, swap, eager, silence])
+def test_a_model_changed_in_memory_is_another_model(tiny_llava, samples, computed, change):
+    run(tiny_llava, samples)
+    other = VLM(
+        tiny_llava.name, copy.deepcopy(tiny_llava.model), tiny_llava.processor, tiny_llava.family
+    )
+    run(other, samples)
+    assert len(computed) == 1
+    with torch.no_grad():
+        change(other)
+    run(other, samples)
+    assert len(computed) == 2
+
+
+def test_length_instrument_versions_and_kept_tokens_are_in_the_key(
+    tiny_llava, samples, computed, monkeypatch
+):
+    run(tiny_llava, samples)
+    run(tiny_llava, samples, max_new_tokens=samples[0].max_new_tokens)  # said in other words
+    assert len(computed) == 1
+    run(tiny_llava, samples, max_new_tokens=2)
+    run(tiny_llava, samples, keep=2)
+    assert len(computed) == 3
+    monkeypatch.setattr(provenance, "instrument", lambda: "edited")
+    monkeypatch.setattr(blocks, "SOURCES", "edited")
+    run(tiny_llava, samples)
+    assert len(computed) == 4
+    told = provenance.surroundings()
+    told["versions"]["matplotlib"] = "0"
+    monkeypatch.setattr(provenance, "surroundings", lambda: told)
+    run(tiny_llava, samples)
+    assert len(computed) == 4  # it draws, and answers nothing
+    told["versions"]["torch"] = "0"
+    run(tiny_llava, samples)
+    assert len(computed) == 5
+
+
+def test_sources_edited_since_they_were_imported_are_no_key(
+    tiny_llava, samples, computed, monkeypatch, caplog
+):
+    wanted = run(tiny_llava, samples)
+    monkeypatch.setattr(provenance, "instrument", lambda: "edited")
+    same(run(tiny_llava, samples), wanted)
+    same(run(tiny_llava, samples), wanted)
+    assert len(computed) == 3
+    assert "edited since it was imported" in caplog.text
+
+
+def test_scores_are_made_with_the_table_and_not_kept(tiny_llava, samples, computed, monkeypatch):
+    run(tiny_llava, samples)
+    monkeypatch.setattr(table, "score", lambda sample, text: {"score": 0.25})
+    assert (run(tiny_llava, samples)["score"] == 0.25).all()
+    other = [copy.replace(s, reference={"label": "no"}) if sys.version_info >= (3, 13)
+             else type(s)(**vars(s) | {"reference": {"label": "no"}}) for s in samples]  # fmt: skip
+    run(tiny_llava, other)
+    assert len(computed) == 1
+
+
+def test_fresh_computes_anew_and_leaves_nothing_twice(tiny_llava, samples, computed, monkeypatch):
+    wanted = run(tiny_llava, samples)
+    monkeypatch.setenv("IRLIB_FRESH", "1")
+    same(run(tiny_llava, samples), wanted)
+    monkeypatch.delenv("IRLIB_FRESH")
+    same(run(tiny_llava, samples), wanted)
+    assert len(computed) == 2
+
+
+def test_a_model_with_hooks_neither_keeps_nor_takes_answers(tiny_llava, samples, computed, caplog):
+    wanted = run(tiny_llava, samples)
+    handle = tiny_llava.decoder.layers[1].register_forward_hook(lambda m, args, output: output * 0)
+    try:
+        hooked = run(tiny_llava, samples)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="found hooks on it"):
+            run(tiny_llava, samples, executor=pool)
+    finally:
+        handle.remove()
+    assert not hooked.equals(wanted)
+    assert "neither kept nor taken" in caplog.text
+    same(run(tiny_llava, samples), wanted)
+    assert len(computed) == 2
+
+
+def test_rows_that_fail_are_named_and_all_others_kept(tiny_llava, many, computed, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    bad = {1: broken, 4: tmp_path / "missing.png"}
+    images = [bad.get(i, sample.image) for i, sample in enumerate(many)]
+    damaged = [make_sample(image, s.question, s.key) for image, s in zip(images, many, strict=True)]
+    with pytest.raises(ValueError, match="found 2 that could not be had") as told:
+        run(tiny_llava, damaged)
+    lines = str(told.value).splitlines()
+    assert "5 are kept in " in lines[0]
+    assert lines[1].startswith("  pope s1: ValueError: task 'pope', row 's1': asked for the pic")
+    assert lines[2].startswith("  pope s4: FileNotFoundError: ")
+    assert "run again: only what is missing is computed" in lines[3]
+    computed.clear()
+    run(tiny_llava, many)
+    assert sorted(key for keys, _ in computed for key in keys) == ["s1", "s4"]
+
+
+def test_numbers_that_are_not_finite_are_the_fault_of_their_row_alone(tiny_llava, samples):
+    vlm = VLM("sick", copy.deepcopy(tiny_llava.model), tiny_llava.processor, tiny_llava.family)
+    first, second = (set(vlm.prepare(s).text["input_ids"].flatten().tolist()) for s in samples)
+    with torch.no_grad():
+        vlm.model.get_input_embeddings().weight[min(second - first)] = torch.nan
+    with pytest.raises(ValueError, match="found 1 that could not be had") as told:
+        run(vlm, samples)
+    assert "pope b: ValueError: asked the model for an answer, found logits" in str(told.value)
+    same(run(vlm, samples[:1]), run(tiny_llava, samples[:1]).assign(model="sick"))
+
+
+def test_a_batch_without_memory_is_tried_row_by_row(tiny_llava, many, monkeypatch):
+    wanted, real = run(tiny_llava, many, batch_size=1, store=False), blocks.answers_by_layer
+
+    def short(vlm, inputs, **options):
+        if len(inputs) > 1 or inputs.samples[0].key == "s3":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(vlm, inputs, **options)
+
+    monkeypatch.setattr(blocks, "answers_by_layer", short)
+    with pytest.raises(
+        ValueError, match=r"found 1 that could not(.|\n)*s3: OutOfMemoryError: CUDA"
+    ):
+        run(tiny_llava, many)
+    others = many[:3] + many[4:]
+    same(run(tiny_llava, others), wanted[wanted["sample"] != "s3"].reset_index(drop=True))
+
+
+def test_a_fault_of_the_program_ends_the_sweep_and_what_was_finished_is_kept(
+    tiny_llava, many, monkeypatch, computed
+):
+    count, calls = blocks.answers_by_layer, []
+
+    def fail_third(*args, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("shapes do not fit")
+        return count(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "answers_by_layer", fail_third)
+        with pytest.raises(RuntimeError, match="shapes do not fit"):
+            run(tiny_llava, many)
+    computed.clear()
+    run(tiny_llava, many)
+    assert [keys for keys, _ in computed] == [["s4", "s5"], ["s6"]]
+
+
+def test_a_disk_that_fills_up_loses_nothing_that_was_finished(
+    tiny_llava, many, monkeypatch, computed, folder
+):
+    real, calls = store.write, []
+
+    def full(path, data):
+        if path.suffix == ".parquet":
+            calls.append(path)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(tiny_llava, many)
+    computed.clear()
+    run(tiny_llava, many)
+    assert [keys for keys, _ in computed] == [["s4", "s5"], ["s6"]]
+    assert not [*folder.glob("answers/*/locks/*")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": [5]}, r"layers \[4, 5\] with keep=0, found 4 layers; give layers in 0..4"),
+        ({"layers": [-1]}, r"give layers in 0..4"),
+        ({"layers": [0], "keep": 2}, r"give layers in 1..4, and 0 or more tokens"),
+        ({"keep": -1}, "keep=-1"),
+        ({"batch_size": 0}, "in batches of 0 samples; give 1 or more"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_runs(
+    tiny_llava, samples, computed, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        run(tiny_llava, samples, **options)
+    assert computed == []
+
+
+class Inline(Executor):
+    """Computes in this process when it is asked; from the `breaks`th block on it has no worker."""
+
+    def __init__(self, breaks: int = 1000):
+        self.left = breaks
+
+    def submit(self, run, *args):
+        future, self.left = Future(), self.left - (run is blocks.answer_there)
+        if self.left < 0:
+            future.set_exception(BrokenProcessPool("a process was killed"))
+        else:
+            future.set_result(run(*args))
+        return future
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The models that workers load in this process."""
+    names = []
+    monkeypatch.setattr(blocks, "load", lambda name, **o: names.append(name) or load(name, **o))
+    monkeypatch.setattr(blocks, "_held", {})
+    return names
+
+
+def test_threads_load_the_model_once_and_give_the_same_table(tiny_llava, many, loaded):
+    wanted = run(tiny_llava, many, store=False)
+    with ThreadPoolExecutor(3) as pool:
+        same(run(tiny_llava, many, executor=pool), wanted)
+    assert len(loaded) == 1
+
+
+def test_a_worker_holds_one_model_at_a_time(tiny_llava, family, samples, loaded):
+    other = family("internvl")
+    for vlm in (tiny_llava, other, tiny_llava):
+        run(vlm, samples, executor=Inline(), store=False)
+    assert [os.path.basename(name) for name in loaded] == ["tiny-llava", "internvl", "tiny-llava"]  # noqa: PTH119
+    assert len(blocks._held) == 1
+
+
+def test_lost_workers_are_told_and_what_they_had_finished_is_kept(
+    tiny_llava, many, computed, loaded
+):
+    with pytest.raises(RuntimeError, match=r"lost \(BrokenProcessPool.*run again"):
+        run(tiny_llava, many, executor=Inline(breaks=2))
+    computed.clear()
+    same(run(tiny_llava, many, executor=Inline()), run(tiny_llava, many))
+    assert [keys for keys, _ in computed] == [["s4", "s5"], ["s6"]]
+
+
+def test_processes_give_the_same_table_bit_for_bit(tiny_llava, many, tmp_path, monkeypatch):
+    bad = [*many, make_sample(tmp_path / "nowhere.png", key="s7")]
+    (tmp_path / "nowhere.png").write_bytes(b"")
+    wanted = run(tiny_llava, many, store=False)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with pytest.raises(
+            ValueError, match=r"pope s7: ValueError(.|\n)*readable where the worker"
+        ):
+            run(tiny_llava, bad, executor=pool)
+        same(run(tiny_llava, many, executor=pool), wanted)
+
+
+def test_a_model_made_in_memory_has_no_place_to_load_it_from(tiny_llava, samples):
+    model = copy.deepcopy(tiny_llava.model)
+    model.name_or_path = model.config._name_or_path = ""
+    vlm = VLM("mine", model, tiny_llava.processor, tiny_llava.family)
+    with pytest.raises(ValueError, match="found a model made in memory, which they cannot load"):
+        run(vlm, samples, executor=Inline())
+    assert len(run(vlm, samples)) == 10
+
+
+def test_a_model_changed_in_memory_is_not_what_workers_load(tiny_llava, samples, loaded):
+    vlm = VLM("tiny", copy.deepcopy(tiny_llava.model), tiny_llava.processor, tiny_llava.family)
+    with torch.no_grad():
+        vlm.model.lm_head.weight[0, 0] += 1
+    with pytest.raises(ValueError, match=r"found one with weights '.*' instead of"):
+        run(vlm, samples, executor=Inline())
+
+
+def test_workers_that_differ_among_each_other_are_refused(tiny_llava, many, loaded, monkeypatch):
+    told = blocks.describe(tiny_llava)
+    vary = iter([{"threads": 1}, {"threads": 1}, {"threads": 2}])
+    monkeypatch.setattr(blocks, "_open", lambda _: (tiny_llava, told | next(vary)))
+    with pytest.raises(ValueError, match=r"threads 2 instead of 1; .*OMP_NUM_THREADS"):
+        run(tiny_llava, many, executor=Inline())
+
+
+BESIDE = """
+import json, os, sys, time
+import torch
+from irlib.sweeps import blocks
+from irlib import load, load_task, sweep
+torch.set_num_threads(1)
+vlm, samples = load(sys.argv[1], device="cpu"), load_task("pope", n=24)
+samples = [type(s)(**vars(s) | {"max_new_tokens": 2}) for s in samples]
+children = []
+for name, rows in {"a": samples[:18], "b": samples[6:], "c": samples}.items():
+    if child := os.fork():
+        children.append(child)
+        continue
+    done, real = [], blocks.answers_by_layer
+    def count(vlm, inputs, **options):
+        done.extend(sample.prompt + str(hash(sample.image.tobytes())) for sample in inputs.samples)
+        time.sleep(0.05)
+        return real(vlm, inputs, **options)
+    blocks.answers_by_layer = count
+    table = sweep(vlm, rows, batch_size=3, layers=[0], progress=False)
+    path = os.path.join(sys.argv[2], name + ".json")
+    with open(path, "w") as file:
+        json.dump([len(rows), len(table), done], file)
+    os._exit(0)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+@pytest.mark.filterwarnings("ignore:the question")
+def test_processes_on_one_store_compute_each_row_once_whatever_each_was_asked(
+    tiny_folder, tmp_path
+):
+    order = [sys.executable, "-W", "ignore", "-c", BESIDE, str(tiny_folder), str(tmp_path)]
+    setting = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    subprocess.run(order, check=True, env=setting, timeout=120, cwd=store.root())
+    told = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "abc"]
+    assert [(rows, table) for rows, table, _ in told] == [(18, 36), (18, 36), (24, 48)]
+    done = [row for _, _, rows in told for row in rows]
+    assert len(done) == len(set(done)) >= 20
+    assert sum(bool(rows) for _, _, rows in told) > 1  # they did work side by side
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_a_sweep_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tiny_folder):
+    order = [sys.executable, "-W", "ignore", "-m", "benchmarks.kill_sweep", "--kills", "3"]
+    order += ["--model", str(tiny_folder), "--n", "12"]
+    told = subprocess.run(
+        order, capture_output=True, text=True, check=False, timeout=120, cwd=store.root(),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert told.stdout.splitlines()[-1] == "the tables are equal"
+
+
+@pytest.mark.parametrize("what", ["template", "pixels", "family"])
+def test_what_makes_a_sample_inputs_is_in_the_key_as_it_is_in_memory(
+    tiny_llava, samples, computed, what
+):
+    run(tiny_llava, samples)
+    processor, family = copy.deepcopy(tiny_llava.processor), tiny_llava.family
+    if what == "template":
+        processor.chat_template = processor.chat_template.replace("ASSISTANT", "BOT")
+    elif what == "pixels":
+        processor.image_processor.do_normalize = False
+    else:
+        family = replace(family, system="Be rude.")
+    computed.clear()
+    run(VLM(tiny_llava.name, tiny_llava.model, processor, family), samples)
+    assert [keys for keys, _ in computed] == [[sample.key for sample in samples]]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"layers": 3}, {"layers": [1.5]}, {"keep": 1.5}, {"max_new_tokens": 0}]
+)
+def test_numbers_that_are_none_of_the_kind_are_refused_at_once(tiny_llava, samples, wrong):
+    with pytest.raises(ValueError, match=r"asked .*; give"):
+        run(tiny_llava, samples, **wrong)
