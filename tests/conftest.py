@@ -18,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import flash_attention_mask
 
 from irlib.models.loading import load
+from irlib.scores.chair import Words, read_words
 from irlib.tasks.samples import Box, Sample
 
 
@@ -182,6 +183,19 @@ def known() -> Path:
     if not folder:
         pytest.skip("IRLIB_KNOWN_ANSWERS does not name a folder of third-party rows")
     return Path(folder)
+
+
+@pytest.fixture
+def known_words(known) -> Words:
+    """COCO's word table, where NLTK's data for base forms are at hand."""
+    need_nltk_data()
+    return read_words(known / "chair/synonyms.txt")
+
+
+def need_nltk_data():
+    """Skip a test that takes base forms where no data are named: no test downloads any."""
+    if not os.environ.get("NLTK_DATA"):
+        pytest.skip("NLTK_DATA does not name a folder of NLTK's data, as COCO's word table needs")
 
 
 def lines(path: Path) -> list[dict]:

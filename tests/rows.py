@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset, Image
 from PIL import Image as Picture
 
-COCO = ("person", "man"), ("dog", "puppy"), ("dining table", "table")
+COCO = ("# forms: listed",), ("person", "man"), ("dog", "puppies"), ("dining table", "table")
 BOX = {"label": "dog", "x0": 1.0, "y0": 2.0, "x1": 30.0, "y1": 40.0}
 
 
@@ -82,7 +82,7 @@ def lay(place: Path, task: str, rows: list[dict] | None = None, *, drop: str | N
         "  - split: test\n    path: data/test-*\n---\n"
     )
     if task == "chair":
-        (place / "synonyms.txt").write_text("dog, puppy\ncat\n")
+        (place / "synonyms.txt").write_text("# forms: listed\ndog, puppy\ncat\n")
     return place
 
 

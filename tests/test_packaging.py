@@ -84,9 +84,9 @@ def test_there_are_at_most_sixteen_public_names_and_each_is_there():
         irlib.magic  # noqa: B018
 
 
-def test_importing_irlib_and_scoring_load_neither_torch_nor_matplotlib():
-    heavy = "{'torch', 'transformers', 'matplotlib', 'papermill', 'ipywidgets'}"
-    code = f"import sys, irlib, irlib.scores, irlib.tasks; print({heavy} & sys.modules.keys())"
+def test_importing_irlib_and_scoring_load_neither_torch_nor_matplotlib_nor_nltk():
+    heavy = "{'torch', 'transformers', 'matplotlib', 'papermill', 'ipywidgets', 'nltk'}"
+    code = f"import sys, irlib, irlib.scores.counting, irlib.tasks.loading; print({heavy} & sys.modules.keys())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "set()\n"
 

@@ -309,8 +309,13 @@ def _chair_folder(out: Path, seed: int, rows: int) -> None:
     made = chair(seed, rows)
     file = "data/test-00000-of-00001.parquet"
     _write(out / file, CHAIR, made)
-    (out / "synonyms.txt").write_text("\n".join([*draw.SPRITES, "sign"]) + "\n")
-    text = "Pictures to describe, with the list of what is there. `synonyms.txt` is CHAIR's table."
+    many = {"fish": "fishes"}
+    table = [f"{name}, {many.get(name, name + 's')}" for name in (*draw.SPRITES, "sign")]
+    (out / "synonyms.txt").write_text("\n".join(["# forms: listed", *table]) + "\n")
+    text = (
+        "Pictures to describe, with the list of what is there. `synonyms.txt` is CHAIR's table; it "
+        "lists every form of a word."
+    )
     configs = {"default": {"test": [file]}}
     _card(out, "CHAIR", "tsunghanwu/mscoco_chair", text, len(made), configs, seed=seed, rows=rows)
 

@@ -1,16 +1,18 @@
 """CHAIR: which objects does a caption mention that are not there? (Rohrbach et al., 2018)
 
-Words are reduced as NLTK's lemmatizer does in the code of OPERA, of the paper's authors and of
-lmms-eval (the first release used another one, pattern). NLTK needs downloads; here a plural or a
-verb form is undone by rule, and only where that gives a word of the table. Everything after that
-step (double words, toilet seats, synonyms, counting) is the official rule.
+With COCO's word table this is chair.py of shikiw/OPERA, which the paper's authors use unchanged and
+lmms-eval follows, to the digit: words in NLTK's base forms (lemmas.py), double words, toilet seats,
+synonyms, counting. The first release (LisaAnne/Hallucination) reduces words by `pattern` and gives
+other figures. A table that lists every form of its words says so, and words are taken as written.
 """
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from irlib.scores import lemmas
 from irlib.scores.pope import ratio
 
 COUNTS = ("score", "mentions", "hallucinated", "found", "objects")
@@ -19,10 +21,10 @@ COCO = (  # the official table, as it was at the last commit of CHAIR's own repo
     "6e4d33c4bedf6dfcd24c61bf527f40714717be47/data/synonyms.txt"
 )
 COCO_SHA256 = "b685537b36fe21b791c87151b96a991ceb582edff19f3da204dcc7a7905502f2"
-Words = tuple[tuple[str, ...], ...]
+LISTED = "# forms: listed"  # first line of a table that needs no base forms
 
-# a token as NLTK cuts it: hyphens, slashes and inner full stops bind, an apostrophe does not
-_TOKEN = re.compile(r"\w+(?:[-/.]\w+)*|'\w*|[^\w\s]")
+# a word as it is written: hyphens, slashes and inner full stops bind, an apostrophe does not
+_WORD = re.compile(r"\w+(?:[-/.]\w+)*|'\w*|[^\w\s]")
 _PAIRS = """motor bike,motor cycle,air plane,traffic light,street light,traffic signal,stop light,
     fire hydrant,stop sign,parking meter,suit case,sports ball,baseball bat,baseball glove,
     tennis racket,wine glass,hot dog,cell phone,mobile phone,teddy bear,hair drier,potted plant,
@@ -34,22 +36,19 @@ _DOUBLE = (
     | {"passenger jet": "jet", "passenger train": "train"}
     | {"bow tie": "tie", "toilet seat": "toilet", "wine glas": "wine glass"}
 )
-_PLURALS = (("ies", "y"), ("ves", "fe"), ("ves", "f"), ("men", "man"), ("es", ""), ("s", ""))
-_SPORTS = ("downhill", "country", "alpine")  # "downhill skiing" is a noun and keeps its form
-_FORMS = {
-    "children": "child",
-    "geese": "goose",
-    "mice": "mouse",
-    "seated": "seat",
-    "seating": "seat",
-    "skiing": "ski",
-    "tied": "tie",
-    "tying": "tie",
-    "skateboarding": "skateboard",
-    "snowboarding": "snowboard",
-    "boating": "boat",
-    "kayaking": "kayak",
-}
+
+
+class Words(NamedTuple):
+    """The word table: a class a line with its synonyms, the class first. `listed` tells that every
+    form of a word is among them; otherwise words are looked up in NLTK's base form."""
+
+    lines: tuple[tuple[str, ...], ...]
+    listed: bool = False
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """The class of every word."""
+        return {word: line[0] for line in self.lines for word in line}
 
 
 def fetch_words(folder: str | Path, *, url: str = COCO) -> Path:
@@ -76,11 +75,14 @@ def read_words(path: str | Path) -> Words:
     """Return the word table: a class a line, its synonyms after comma and space, the class first.
 
     Lines are cut as the official code cuts them, so a double space makes an entry that no caption
-    can match. Raises FileNotFoundError where there is no such file.
+    can match. A first line "# forms: listed" tells that every form of a word is listed; a table
+    without it is the official kind. Raises FileNotFoundError where there is no such file,
+    ValueError for one without words or with another line of that kind.
 
     >>> from irlib.store import root
-    >>> "cat" in {line[0] for line in read_words(root() / "data/tasks/chair/synonyms.txt")}
-    True
+    >>> words = read_words(root() / "data/tasks/chair/synonyms.txt")
+    >>> words.listed, words.classes["cats"]
+    (True, 'cat')
     """
     path = Path(path)
     if not path.is_file():
@@ -88,25 +90,28 @@ def read_words(path: str | Path) -> Words:
             f"CHAIR needs a word table; found none at {path}; put synonyms.txt there (for COCO: "
             "data/synonyms.txt of github.com/LisaAnne/Hallucination)."
         )
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return tuple(tuple(line.strip().split(", ")) for line in lines if line.strip())
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    listed = lines[:1] == [LISTED]
+    lines = lines[listed:]
+    if not lines or any(line.startswith("#") for line in lines):
+        raise ValueError(
+            f"CHAIR was asked to read the word table {path}; found {len(lines)} lines, one of them "
+            f"a remark or none a class; write a class a line, and no remark but {LISTED!r}, first."
+        )
+    return Words(tuple(tuple(line.strip().split(", ")) for line in lines), listed)
 
 
 def mentions(text: str, words: Words) -> list[str]:
     """Return the classes that a caption mentions, in order, each as often as it is said.
 
-    >>> mentions("Two puppies and a hot dog.", (("dog", "puppy"), ("hot dog",)))
+    Raises LookupError where the table needs base forms and NLTK's data are not there.
+
+    >>> mentions("Two puppies and a hot dog.", Words((("dog", "puppies"), ("hot dog",)), True))
     ['dog', 'hot dog']
     """
-    classes = {word: line[0] for line in words for word in line}
+    classes = words.classes
     doubles = _DOUBLE | {word: word for word in classes if word.count(" ") == 1}
-    known = classes.keys() | {part for pair in doubles for part in pair.split()}
-    known.add("men")  # a lemma of its own to NLTK: it stays, and counts for nobody
-    tokens = _TOKEN.findall(text.lower())
-    tokens = [
-        token if before in _SPORTS else _reduce(token, known)
-        for before, token in zip(["", *tokens], tokens, strict=False)
-    ]
+    tokens = _WORD.findall(text.lower()) if words.listed else lemmas.base_forms(text)
     found, i = [], 0
     while i < len(tokens):
         pair = " ".join(tokens[i : i + 2])
@@ -122,15 +127,15 @@ def ground_truth(words: Words, objects, captions=()) -> tuple[str, ...]:
 
     Raises ValueError for an annotated object that the table does not have.
 
-    >>> ground_truth((("dog", "puppy"), ("cat",)), ["puppy"], ["A cat sleeps."])
+    >>> ground_truth(Words((("dog", "puppy"), ("cat",)), True), ["puppy"], ["A cat sleeps."])
     ('cat', 'dog')
     """
-    classes = {word: line[0] for line in words for word in line}
+    classes = words.classes
     unknown = sorted(set(objects) - classes.keys())
     if unknown:
         raise ValueError(
-            f"CHAIR was asked about objects {', '.join(unknown)}; its word table of {len(words)} "
-            "classes has none of them; use the table that belongs to the task."
+            f"CHAIR was asked about objects {', '.join(unknown)}; its word table of "
+            f"{len(words.lines)} classes has none of them; use the table that belongs to the task."
         )
     said = [name for caption in captions for name in mentions(caption, words)]
     return tuple(sorted({classes[name] for name in objects} | set(said)))
@@ -142,7 +147,7 @@ def score(reference, text: str, *, parser: str = "official") -> dict[str, float]
     mentions counts every mention, hallucinated those not among reference["objects"], found the
     distinct ones that are, objects all that are there. reference["words"] is the word table.
 
-    >>> words = (("dog",), ("cat",))
+    >>> words = Words((("dog",), ("cat",)), listed=True)
     >>> score({"objects": ("dog",), "words": words}, "A dog, a dog and a cat.")
     {'score': 0.0, 'mentions': 3.0, 'hallucinated': 1.0, 'found': 1.0, 'objects': 1.0}
     """
@@ -163,15 +168,3 @@ def pool(counts: dict[str, np.ndarray], total) -> dict[str, np.ndarray]:
         "CHAIRi": ratio(total(wrong), total(counts["mentions"])),
         "CHAIR recall": ratio(total(counts["found"]), total(counts["objects"])),
     }
-
-
-def _reduce(token: str, known) -> str:
-    """Return the base form of a token where the table knows it, else the token."""
-    if token in known:
-        return token
-    if _FORMS.get(token) in known:
-        return _FORMS[token]
-    for ending, base in _PLURALS:
-        if token.endswith(ending) and token[: -len(ending)] + base in known:
-            return token[: -len(ending)] + base
-    return token

@@ -110,7 +110,8 @@ def rescore(table: pd.DataFrame, samples, *, parser: str = "official") -> pd.Dat
     """Return the table with its answers scored again, by another parser or rule; all else stays.
 
     `table` has task, sample and answer, as sweep() gives it; `samples` are those it was made of.
-    Raises ValueError for a row whose sample is not among them, and for an answer that is no text.
+    Raises ValueError for a row whose sample is not among them, for two samples of one task and key
+    that are scored against different things, and for an answer that is no text.
 
     >>> from types import SimpleNamespace
     >>> sample = SimpleNamespace(task="pope", key="a", reference={"label": "no"})
@@ -118,7 +119,13 @@ def rescore(table: pd.DataFrame, samples, *, parser: str = "official") -> pd.Dat
     >>> rescore(table, [sample], parser="authors")[["score", "said_yes"]].values.tolist()
     [[1.0, 0.0]]
     """
-    known = {(sample.task, sample.key): sample for sample in samples}
+    known = {}
+    for sample in samples:
+        if known.setdefault((sample.task, sample.key), sample).reference != sample.reference:
+            raise ValueError(
+                f"rescore was asked with two samples {sample.key!r} of {sample.task!r}; their "
+                "references differ; give those that the table was made of, and no others."
+            )
     counts = []
     for task, key, text in zip(table["task"], table["sample"], table["answer"], strict=True):
         if (task, key) not in known:

@@ -7,11 +7,10 @@ import numpy as np
 
 COUNTS = ("score",)
 
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`!'  # commas and question marks go before
 # EvalAI's lookbehind is mistyped as a lookahead that always holds; kept, it turns "2." into "2".
 _PERIOD = re.compile(r"(?!<=\d)(\.)(?!\d)")
 _PERIODS = 32  # EvalAI passes re.UNICODE, which is 32, where the count belongs
-_COMMA = re.compile(r"(?<=\d)(,)+(?=\d)")
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {"none": "0"} | {word: str(i) for i, word in enumerate(_NUMBERS)}
 _ARTICLES = ("a", "an", "the")
@@ -46,12 +45,12 @@ def normalise(text: str) -> str:
     ['2 dogs', "king 's cross", '2', '', "don't", 'coca cola']
     """
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
-    text = text.replace("\n", " ").replace("\t", " ").strip()
+    text = text.replace("\n", " ").replace("\t", " ")
     spaced = text
     for mark in _PUNCTUATION:
-        drop = f"{mark} " in text or f" {mark}" in text or _COMMA.search(text)
+        drop = f"{mark} " in text or f" {mark}" in text
         spaced = spaced.replace(mark, "" if drop else " ")
-    words = _PERIOD.sub("", spaced, count=_PERIODS).lower().split()
+    words = _PERIOD.sub("", spaced, count=_PERIODS).split()
     words = [_DIGITS.get(word, word) for word in words]
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 

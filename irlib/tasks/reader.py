@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from irlib import store
-from irlib.scores import chair
+from irlib.scores import chair, lemmas
 from irlib.tasks import hub, originals, pictures, splits
 
 
@@ -45,10 +45,15 @@ class Rows:
         return self.opened[name]
 
     def words(self) -> chair.Words:
-        """Return the word table that belongs to the rows: the folder's own, else COCO's."""
-        own = self.folder / "synonyms.txt"
-        there = own.is_file()
-        return chair.read_words(own if there else chair.fetch_words(store.root() / "data/coco"))
+        """Return the word table that belongs to the rows: the folder's own, else COCO's.
+
+        Where it asks for base forms, NLTK's data are there as well.
+        """
+        own, coco = self.folder / "synonyms.txt", store.root() / "data/coco"
+        words = chair.read_words(own if own.is_file() else chair.fetch_words(coco))
+        if not words.listed:
+            lemmas.fetch(coco)
+        return words
 
 
 def read(

@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 
 import pytest
-from conftest import lines
+from conftest import lines, need_nltk_data
 from datasets import disable_progress_bars
 from rows import coco_folder, lay, picture
 
@@ -46,6 +46,7 @@ def test_known_rows_about_photographs_load_as_jsonl_and_as_parquet(
 
 def load_words(known, place, task, **options):
     if task == "chair":
+        need_nltk_data()
         shutil.copy(known / "chair/synonyms.txt", place)
     return load_task(task, source=place, **options)
 
@@ -108,9 +109,8 @@ def test_known_double_words_are_the_ones_that_are_joined(known):
     }
 
 
-def test_known_example_of_the_standalone_metric_comes_out(known):
-    folder = known / "chair/maxlinn_example"
-    words = chair.read_words(known / "chair/synonyms.txt")
+def test_known_example_of_the_standalone_metric_comes_out(known, known_words):
+    folder, words = known / "chair/maxlinn_example", known_words
     there = json.loads((folder / "gt_objects.json").read_text())
     told = json.loads((folder / "outputs.json").read_text())
     counts = []

@@ -8,8 +8,10 @@ import threading
 from functools import partial
 from types import SimpleNamespace
 
+import nltk.data
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from conftest import lines
 
@@ -25,21 +27,25 @@ from irlib.scores import (
     score,
     textvqa,
 )
+from irlib.store import root
 from irlib.tasks.protocols import TASKS
 from irlib.tasks.wording import prompt
 
-WORDS = (
-    ("person", "man", "woman", "child"),
-    ("dog", "puppy"),
-    ("motorcycle", " motor bike"),
-    ("wine glass",),
-    ("dining table", "table"),
-    ("chair", "seat"),
-    ("toilet",),
-    ("knife",),
-    ("skis", "ski"),
-    ("bench",),
-    ("train",),
+WORDS = chair.Words(
+    (
+        ("person", "man", "woman", "women", "child", "children"),
+        ("dog", "puppy", "puppies"),
+        ("motorcycle", " motor bike"),
+        ("wine glass", "wine glasses"),
+        ("dining table", "table", "tables"),
+        ("chair", "seat"),
+        ("toilet",),
+        ("knife", "knives"),
+        ("skis", "ski"),
+        ("bench", "benches"),
+        ("train",),
+    ),
+    listed=True,
 )
 
 
@@ -115,6 +121,9 @@ def test_textvqa_soft_accuracy_equals_leaving_each_person_out_in_turn():
     [
         ("A", "A"),
         ("B. the cat", "B"),
+        ("C. ", "C"),
+        ("E. x", "E"),
+        ("B.x", None),
         ("The answer is C.", "C"),
         ("The answer is D!", "D"),
         ("The answer is A. The answer is B.", None),
@@ -155,9 +164,15 @@ def test_scienceqa_img_accuracy_leaves_rows_without_picture_out():
         ("A motor bike.", []),
         ("Wine glasses on a dining table; tables.", ["wine glass", "dining table", "dining table"]),
         ("A toilet seat, and a seat.", ["toilet"]),
-        ("Seated on benches by the train tracks.", ["chair", "bench"]),
-        ("A person skiing downhill; downhill skiing.", ["person", "skis"]),
+        ("A seat, and a toilet.", ["toilet"]),
+        ("A seat.", ["chair"]),
+        ("A seat on a bench by the train track.", ["chair", "bench"]),
+        ("A passenger train track.", ["train"]),
         ("A passenger train and the man's dog.", ["train", "person", "dog"]),
+        ("An adult dog; a baby, dog", ["dog", "dog"]),
+        ("A wine-glass, a wine. Glass train", ["train"]),
+        ("Skies over cares, manes, persons", []),
+        ("", []),
     ],
 )
 def test_chair_finds_the_mentions_that_the_official_rules_find(caption, said):
@@ -169,6 +184,10 @@ def test_chair_figures_pool_mentions_and_never_average_captions():
     rows = [(reference, "A dog, a dog and a knife."), (reference, "A bench."), (reference, "Sky.")]
     assert floats(pooled("chair", table_of("chair", rows))) == pytest.approx(
         {"CHAIRs": 1 / 3, "CHAIRi": 1 / 4, "CHAIR recall": 2 / 6}
+    )
+    twice = [*rows, (reference, "A knife, knives.")]  # a caption counts once, however much it errs
+    assert floats(pooled("chair", table_of("chair", twice))) == pytest.approx(
+        {"CHAIRs": 2 / 4, "CHAIRi": 3 / 6, "CHAIR recall": 2 / 8}
     )
 
 
@@ -206,7 +225,7 @@ class QuietFiles(http.server.SimpleHTTPRequestHandler):
 def test_chairs_word_table_is_fetched_once_and_kept(served, capfd):
     url, table, kept = served
     path = chair.fetch_words(kept, url=url)
-    assert chair.read_words(path) == (("dog", "puppy"), ("cat",))
+    assert chair.read_words(path) == chair.Words((("dog", "puppy"), ("cat",)), listed=False)
     table.unlink()
     assert chair.fetch_words(kept, url=url) == path == kept / "synonyms.txt"
     assert capfd.readouterr() == ("", "")
@@ -236,6 +255,45 @@ def test_the_word_table_is_pinned_to_a_commit_and_a_checksum():
 def test_known_word_table_is_the_one_that_is_pinned(known):
     data = (known / "chair/synonyms.txt").read_bytes()
     assert hashlib.sha256(data).hexdigest() == chair.COCO_SHA256
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "# forms: listed\n", "# forms: some\ndog\n", "dog\n#\n"]
+)
+def test_a_word_table_without_words_or_with_another_remark_is_refused(tmp_path, text):
+    (tmp_path / "synonyms.txt").write_text(text)
+    with pytest.raises(ValueError, match="no remark but '# forms: listed', first"):
+        chair.read_words(tmp_path / "synonyms.txt")
+
+
+def test_a_table_says_itself_whether_its_words_are_reduced(tmp_path, monkeypatch):
+    """With the same words, listed or not: no table falls back to the other way."""
+    (tmp_path / "listed").write_text("\n# forms: listed\ndog, puppy\n")
+    (tmp_path / "official").write_text("\ufeffdog, puppy\n")
+    listed, official = (chair.read_words(tmp_path / name) for name in ("listed", "official"))
+    assert (listed.listed, official.listed) == (True, False)
+    assert listed.lines == official.lines == (("dog", "puppy"),)
+    assert chair.mentions("Puppies, a puppy.", listed) == ["dog"]
+    monkeypatch.setattr(chair.lemmas, "base_forms", lambda text: ["puppy", "puppy"])
+    assert chair.mentions("Puppies, a puppy.", official) == ["dog", "dog"]
+    monkeypatch.undo()
+    monkeypatch.setattr(nltk.data, "path", [])
+    with pytest.raises(LookupError, match=r"found no tokenizers/.*put .* NLTK_DATA"):
+        chair.mentions("Puppies, a puppy.", official)
+
+
+def test_the_bundles_table_lists_every_word_that_its_captions_use():
+    """Its words, singular and plural, are all those of the drawn world's captions."""
+    folder = root() / "data/tasks/chair"
+    words = chair.read_words(folder / "synonyms.txt")
+    file = folder / "data/test-00000-of-00001.parquet"
+    for row in pq.read_table(file, columns=["gt_object", "captions"]).to_pylist():
+        there = set(row["gt_object"])
+        assert set(chair.ground_truth(words, there, row["captions"])) == there
+        for caption in row["captions"]:
+            assert set(chair.mentions(caption, words)) == there
+    for name, many in words.lines:
+        assert chair.mentions(f"A {name}, two {many}.", words) == [name, name]
 
 
 def test_chair_says_where_a_missing_word_table_belongs(tmp_path):
@@ -296,6 +354,31 @@ def test_a_table_scored_by_the_authors_rule_and_back_is_as_before():
     assert official["score"].tolist() == [0, 1, 0, 1]
     assert authors["score"].tolist() == [1, 1, 1, 1]
     pd.testing.assert_frame_equal(rescore(authors, SAMPLES), official)
+
+
+def test_two_tasks_that_share_a_key_are_scored_each_by_its_own():
+    answers = {"answers": ["yes"] * 3 + ["2"] * 7}
+    samples = [
+        SimpleNamespace(task="pope", key="a", reference={"label": "no"}),
+        SimpleNamespace(task="textvqa", key="a", reference=answers),
+    ]
+    table = pd.DataFrame(
+        {"task": ["textvqa", "pope"] * 2, "sample": "a", "answer": ["Yes", "Yes", "two", "No"]}
+    )
+    for given in (samples, samples[::-1]):
+        again = rescore(table, given)
+        assert again["score"].tolist() == [0.9, 0, 1, 1]
+        assert again["said_yes"].tolist()[1::2] == [1, 0]
+        assert again["said_yes"].isna().tolist() == [True, False] * 2
+    with pytest.raises(ValueError, match="row 'a' of 'pope'; it is not among the 1 samples"):
+        rescore(table, samples[1:])
+
+
+def test_two_samples_of_one_name_are_scored_only_where_they_are_one():
+    other = SimpleNamespace(task="pope", key="a", reference={"label": "yes"})
+    pd.testing.assert_frame_equal(rescore(ANSWERS, SAMPLES * 2), rescore(ANSWERS, SAMPLES))
+    with pytest.raises(ValueError, match="two samples 'a' of 'pope'; their references differ"):
+        rescore(ANSWERS, [*SAMPLES, other])
 
 
 @pytest.mark.parametrize(
@@ -441,13 +524,15 @@ def test_known_scienceqa_answers_and_prompts_come_out(known):
 
 
 @pytest.mark.parametrize("model", ["llava-1.5", "shikra", "instructblip", "minigpt4"])
-def test_known_captions_come_out_to_the_digit(known, model):
-    words = chair.read_words(known / "chair/synonyms.txt")
+def test_known_captions_come_out_to_the_digit(known, known_words, model):
+    words = known_words
     there = json.loads((known / "chair/gt_objects_sample.json").read_text())
     expected = json.loads((known / "chair/expected.json").read_text())[model]
     captions = lines(known / f"chair/captions/{model}_greedy_20.jsonl")
     for row, case in zip(captions, expected["per_caption"], strict=True):
-        assert chair.mentions(row["caption"], words) == case["mentions"]
+        said, objects = chair.mentions(row["caption"], words), there[str(row["image_id"])]
+        assert said == case["mentions"]
+        assert [name for name in said if name not in objects] == case["hallucinated"]
     rows = [
         ({"objects": there[str(row["image_id"])], "words": words}, row["caption"])
         for row in captions
@@ -458,14 +543,30 @@ def test_known_captions_come_out_to_the_digit(known, model):
     assert found["CHAIR recall"] * 100 == pytest.approx(expected["overall"]["Recall"], abs=1e-4)
 
 
-def test_known_object_sets_come_out_exactly(known):
-    words = chair.read_words(known / "chair/synonyms.txt")
+def test_known_object_sets_come_out_exactly(known, known_words):
+    words = known_words
     expected = json.loads((known / "chair/coco2014val_gt_objects_expected.json").read_text())
     for row in lines(known / "chair/coco2014val_captions_boxes.jsonl"):
         names = [instance["category"] for instance in row["instances"]]
         assert list(chair.ground_truth(words, names, row["captions"])) == sorted(
             expected[row["id"]]
         )
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("Blue skies over cars.", ["car"]),
+        ("She cares for the lions' manes.", []),
+        ("Two persons, and two men.", ["person"]),  # men are a lemma of their own
+        ("A man seated on a bench.", ["person", "chair", "bench"]),
+        ("The seated man.", ["person"]),
+        ("A person skiing downhill.", ["person", "skis"]),
+        ("Wine glasses by motor bikes, a toilet seat and a seat.", ["wine glass", "toilet"]),
+    ],
+)
+def test_known_traps_of_reducers_come_out_as_with_nltk(known_words, caption, said):
+    assert chair.mentions(caption, known_words) == said
 
 
 def table_of(task: str, rows: list) -> dict[str, np.ndarray]:
