@@ -2,8 +2,8 @@
 
 With COCO's word table this is chair.py of shikiw/OPERA, which the paper's authors use unchanged and
 lmms-eval follows, to the digit: words in NLTK's base forms (lemmas.py), double words, toilet seats,
-synonyms, counting. The first release (LisaAnne/Hallucination) reduces words by `pattern` and gives
-other figures. A table that lists every form of its words says so, and words are taken as written.
+synonyms, counting. The first release (LisaAnne/Hallucination) reduces words by `pattern`, which is
+not in here. A table that lists every form of its words says so, and words are taken as written.
 """
 
 import re

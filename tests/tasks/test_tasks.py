@@ -5,7 +5,7 @@ from datasets import Dataset, disable_progress_bars
 from rows import BOX, ROWS, lay, pope_rows
 
 from irlib import store
-from irlib.scores import score
+from irlib.scores import chair, lemmas, score
 from irlib.tasks.loading import load_task
 from irlib.tasks.protocols import TASKS
 from irlib.tasks.samples import Box
@@ -49,6 +49,19 @@ def test_scienceqa_prompts_letter_the_choices_after_the_context(folder):
     assert [s.kind for s in samples] == ["food chain", "objects", "text", "text"]
     assert [s.image is None for s in samples] == [False, False, False, True]
     assert [s.reference["has_image"] for s in samples] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_chairs_rows_ask_for_base_forms_only_where_their_table_does(folder, monkeypatch, listed):
+    """And at once: not after a model has answered."""
+    place, asked = folder("chair"), []
+    (place / "synonyms.txt").write_text("# forms: listed\n" * listed + "dog, puppy\ncat\n")
+    monkeypatch.setattr(lemmas, "fetch", asked.append)
+    monkeypatch.setattr(lemmas, "base_forms", lambda text: ["puppy"])
+    sample = load_task("chair", source=place)[0]
+    assert asked == [] if listed else asked == [store.root() / "data/coco"]
+    assert sample.reference["objects"] == (("cat", "dog") if listed else ("dog",))
+    assert chair.mentions("Skies.", sample.reference["words"]) == ([] if listed else ["dog"])
 
 
 def test_chair_objects_are_annotated_ones_and_what_people_say(folder):
