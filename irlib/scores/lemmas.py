@@ -137,7 +137,7 @@ def _entries(name: str) -> tuple[str, int]:
     with found.open() as file:
         if name.endswith(".json"):
             return str(found), len(json.load(file))
-        return str(found), sum(not line.startswith(b"  ") for line in file)
+        return str(found), sum(not line.startswith((b"  ", b"\n")) for line in file)
 
 
 def _download(packages: list[str], folder: Path, index: str | None) -> None:

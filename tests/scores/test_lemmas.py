@@ -198,7 +198,8 @@ def test_a_set_that_lacks_a_part_is_not_taken_for_whole(tmp_path, places, site, 
     lines = data.splitlines(keepends=True)
     half = data[:-2] if name.endswith(".json") else b"".join(lines[:-1])
     more = b"".join([*lines, *lines])  # another release
-    for broken in (half, more, b"", None):
+    nothing = b"{}" if name.endswith(".json") else b"\n"
+    for broken in (half, more, nothing, b"", None):
         (folder / name).unlink()
         if broken is not None:
             (folder / name).write_bytes(broken)
