@@ -80,7 +80,9 @@ def test_there_are_at_most_sixteen_public_names_and_each_is_there():
     assert len(irlib.__all__) == len(set(irlib.__all__)) <= 16
     for name in irlib.__all__:
         assert callable(getattr(irlib, name)), name
-    with pytest.raises(AttributeError, match="irlib has no 'magic'; it has attention_flow, attention_map"):
+    with pytest.raises(
+        AttributeError, match="irlib has no 'magic'; it has attention_flow, attention_map"
+    ):
         irlib.magic  # noqa: B018
 
 

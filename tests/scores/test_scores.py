@@ -93,6 +93,8 @@ def test_pope_figures_are_zero_and_not_undefined_when_nothing_is_called_yes():
         ("2.", "2"),
         ("3.5", "3.5"),
         ("x@y.com", "x ycom"),
+        ("x-y -z", "xy z"),
+        ("x- y-z", "x yz"),
         ("A", ""),
         ("NONE", "0"),
         ("Im", "im"),
