@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from data.generate.fitting.minis import MINIS
 from irlib import load, load_task, metrics, truncate
-from irlib.pictures import identify
 from irlib.scores import LOWER_IS_BETTER, score
+from irlib.tasks.pictures import identify
 
 FOLDER = Path(__file__).parents[1] / "minis"
 TASKS = ("pope", "textvqa", "scienceqa", "chair")
