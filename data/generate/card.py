@@ -1,13 +1,14 @@
 """Save a trained miniature, measure it on the test rows and write its model card.
 
-`python -m data.generate.card data/minis/NAME [--tasks DIR]` measures the folder as it is on
-disk: with each row's picture, with another row's, with none in the prompt, and with the picture in
-the prompt but hidden from decoder layer 0 on.
+`python -m data.generate.card data/minis/NAME [--only TASK] [--tasks DIR]` measures the folder as it
+is on disk: with each row's picture, with another one, with none in the prompt, and with the picture
+in the prompt but hidden from decoder layer 0 on.
 """
 
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
@@ -19,8 +20,10 @@ from tqdm.auto import tqdm
 from data.generate.fitting.minis import MINIS
 from irlib import load, load_task, metrics, truncate
 from irlib.scores import LOWER_IS_BETTER, score
+from irlib.tasks.pictures import identify
 
 FOLDER = Path(__file__).parents[1] / "minis"
+TASKS = ("pope", "textvqa", "scienceqa", "chair")
 CONDITIONS = ("picture", "wrong picture", "no picture", "hidden from layer 0")
 # What a miniature must reach: (row of the card, metric, least or most value)
 FLOORS = (
@@ -56,24 +59,40 @@ def save(name: str, net, out: Path) -> None:
 
 
 def answers(vlm, samples, condition: str, *, batch_size: int = 32) -> pd.DataFrame:
-    """Return one row a sample: greedy answer and counts, columns as sweep()'s."""
+    """Return one row a sample: what its greedy answer scores, columns as sweep()'s.
+
+    What several samples ask of one picture is asked once.
+    """
     if condition == "wrong picture":
-        seen = [s for s in samples if s.image is not None]
-        turned = {s.key: t.image for s, t in zip(seen, seen[7:] + seen[:7], strict=True)}
-        asked = [replace(s, image=turned.get(s.key)) for s in samples]
+        asked = swapped(samples)
     elif condition == "no picture":
         asked = [replace(s, image=None) for s in samples]
     else:
         asked = list(samples)
-    made = []
-    for start in tqdm(range(0, len(asked), batch_size), desc=f"{samples[0].task}, {condition}"):
-        inputs = vlm.prepare(asked[start : start + batch_size])
+    named = [(id(s.image), s.prompt) for s in asked]  # equal pictures are opened once
+    distinct = list(dict(zip(named, asked, strict=True)).items())
+    texts = {}
+    for start in tqdm(range(0, len(distinct), batch_size), desc=f"{samples[0].task}, {condition}"):
+        names, batch = zip(*distinct[start : start + batch_size], strict=True)
+        inputs = vlm.prepare(list(batch))
         layer = 0 if condition == "hidden from layer 0" else vlm.n_layers
         with truncate(vlm, inputs, layer=layer):
-            texts = vlm.answer(inputs).texts
-        for sample, text in zip(inputs.samples, texts, strict=True):
-            made.append({"task": sample.task, "kind": sample.kind, **score(sample, text)})
-    return pd.DataFrame(made)
+            texts |= dict(zip(names, vlm.answer(inputs).texts, strict=True))
+    return pd.DataFrame(
+        {"task": s.task, "kind": s.kind, **score(s, texts[name])}
+        for s, name in zip(samples, named, strict=True)
+    )
+
+
+def swapped(samples) -> list:
+    """Return the samples with the next picture that is another one, seven rows on or more."""
+    seen = [s for s in samples if s.image is not None]
+    named = {id(s.image): identify(s.image) for s in seen}
+    turned = {}
+    for i, s in enumerate(seen):
+        on = (seen[(i + step) % len(seen)].image for step in range(7, 7 + len(seen)))
+        turned[s.key] = next(p for p in on if named[id(p)] != named[id(s.image)])
+    return [replace(s, image=turned.get(s.key)) for s in samples]
 
 
 def majority(samples, metric: str) -> float:
@@ -95,10 +114,10 @@ def majority(samples, metric: str) -> float:
     return float(min(values) if metric in LOWER_IS_BETTER else max(values))
 
 
-def measure(vlm, tasks: Path | str = "bundled") -> pd.DataFrame:
+def measure(vlm, tasks: Path | str = "bundled", *, only: Sequence[str] = TASKS) -> pd.DataFrame:
     """Return one row a group and metric: a column each condition, and the majority's score."""
     rows = []
-    for task in ("pope", "textvqa", "scienceqa", "chair"):
+    for task in only:
         samples = load_task(task, source=tasks if tasks == "bundled" else Path(tasks) / task)
         groups = {task: lambda kind: True}
         if task == "scienceqa":
@@ -128,6 +147,22 @@ def measure(vlm, tasks: Path | str = "bundled") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def merged(kept: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return what was measured, in the place of the same groups among the kept, whose order stays.
+
+    Raises ValueError where the kept lack a group: then there is no place for it.
+    """
+    if missing := {*table["group"]} - {*kept["group"]}:
+        raise ValueError(
+            f"asked to put {', '.join(sorted(missing))} among the kept scores, found only "
+            f"{', '.join(kept['group'].unique())}; measure all tasks, without --only"
+        )
+    new = dict(list(table.groupby("group")))
+    return pd.concat(
+        [new.get(name, rows) for name, rows in kept.groupby("group", sort=False)], ignore_index=True
+    )
+
+
 def verdicts(table: pd.DataFrame, floors: tuple) -> list[dict]:
     """Return each floor with what was measured and whether it is met."""
     values = table.set_index(["group", "metric"])["picture"]
@@ -150,7 +185,7 @@ pipeline_tag: image-text-to-text
 {made}
 
 Scores of this folder on the bundled test rows, greedy, in percent: with the picture, with another
-row's picture, with none in the prompt, and with the picture there but hidden from decoder layer 0
+picture, with none in the prompt, and with the picture there but hidden from decoder layer 0
 on; `majority` is the best single answer. Measured by `python -m data.generate.card {folder}`; exact
 figures in `scores.json`.
 
@@ -185,13 +220,13 @@ def _markdown(table: pd.DataFrame) -> str:
 def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
     """Write scores.json and the model card; `story` is how it was made: command, minutes, hardware
     and recipe."""
-    mini = MINIS[folder.name]
+    mini, table = MINIS[folder.name], table.round(4)  # what is written, whether measured or kept
     parameters = sum(p.numel() for p in load(str(folder)).model.parameters())
     floors = verdicts(table, FIRST if folder.name == "mini-llava" else FLOORS)
     story = {
         k: story[k] for k in ("command", "minutes", "hardware", "decoder", "recipe", "history")
     }
-    told = {"scores": table.round(4).to_dict("records"), "floors": floors}
+    told = {"scores": table.to_dict("records"), "floors": floors}
     told |= {"parameters": parameters, **story}
     (folder / "scores.json").write_text(json.dumps(told, indent=1) + "\n")
     percent = table.copy()
@@ -226,17 +261,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.generate.card", description=__doc__)
     parser.add_argument("folder", type=Path, help="a saved miniature with its scores.json")
     parser.add_argument("--tasks", default="bundled", help="where the task folders are")
+    parser.add_argument("--only", choices=TASKS, nargs="+", help="the other tasks' scores are kept")
     parser.add_argument("--kept", action="store_true", help="write the card of the kept scores")
     given = parser.parse_args(arguments)
-    if given.kept:
-        told = json.loads((given.folder / "scores.json").read_text())
-        write(given.folder, pd.DataFrame(told["scores"]), told)
-        return
-    vlm = load(str(given.folder))
-    table = measure(vlm, given.tasks)
-    print(table.to_string(index=False))
+    told = json.loads((given.folder / "scores.json").read_text())
+    table = kept = pd.DataFrame(told["scores"])
+    if not given.kept:
+        table = measure(load(str(given.folder)), given.tasks, only=given.only or TASKS)
+        print(table.to_string(index=False))
     if given.tasks == "bundled":
-        write(given.folder, table, json.loads((given.folder / "scores.json").read_text()))
+        write(given.folder, merged(kept, table) if given.only else table, told)
 
 
 if __name__ == "__main__":

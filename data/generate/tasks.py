@@ -51,12 +51,13 @@ CATEGORIES = ("random", "popular", "adversarial")
 
 
 def pope(seed: int, rows: int) -> dict[str, list[dict]]:
-    """Return rows by category: of each picture three questions to say yes to, and three no.
+    """Return rows by category: of each of `rows // 2` pictures three questions to say yes to, and
+    three no.
 
-    As in POPE, what is absent is picked at random, by how common it is, or by how often it is
-    seen together with what is there.
+    What is there is asked for in every category alike. As in POPE, what is absent is picked at
+    random, by how common it is, or by how often it is seen together with what is there.
     """
-    count = -(-rows // 6)
+    count = rows // 2
     scenes = [
         _scene("pope", seed, i, lambda rng: still_life(rng, STUDIO, signs=0, objects=(3, 5)))
         for i in tqdm(range(count), desc="pope")
@@ -273,8 +274,12 @@ def _pope_folder(out: Path, seed: int, rows: int) -> None:
         _write(out / f"Full/{category}-00000-of-00001.parquet", POPE, made[category])
     files = {c: [f"Full/{c}-00000-of-00001.parquet"] for c in CATEGORIES}
     configs = {"default": {"test": [f for part in files.values() for f in part]}, "Full": files}
-    text = "Is something in the picture? Six questions a picture and category, half of them yes."
     count = sum(map(len, made.values()))
+    text = (
+        f"Is something in the picture? {count // 18} pictures; of each six questions a category,\n"
+        "half of them yes. What is there is asked for in all three categories alike, and what is\n"
+        "not may be in several of them: count pictures, not questions."
+    )
     _card(out, "POPE", "lmms-lab-encoder/POPE", text, count, configs, seed=seed, rows=rows)
 
 
@@ -344,7 +349,9 @@ def write(out: Path, *, seed: int = 0, rows: int = ROWS) -> Iterator[Path]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.generate.tasks", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rows", type=int, default=ROWS, help="rows a task, or a POPE category")
+    parser.add_argument(
+        "--rows", type=int, default=ROWS, help="rows a task, 9 times as many of POPE"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args(arguments)
     for folder in write(given.out, seed=given.seed, rows=given.rows):

@@ -9,35 +9,7 @@ from irlib import store
 from irlib.evidence.cliff import change_at, cliff_layer
 from irlib.evidence.judging import Verdict, judge
 from irlib.sweeps.table import sweep
-from irlib.tasks.loading import load_task
 from irlib.tasks.samples import Sample
-
-
-def draw_apart(
-    counts: Mapping[str, int],
-    *,
-    held: int,
-    source: str = "bundled",
-    seed: int = 0,
-    ocr: bool = False,
-) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
-    """Samples to find a cliff on, `counts[task]` of each task, and up to `held` others to judge it.
-
-    The first are those of `load_task(task, n=counts[task], seed=seed)`; the second are drawn by the
-    next seed, less those that are among the first. `source` and `ocr` are those of `load_task`.
-    Raises what it does.
-
-    >>> finding, judging = draw_apart({"chair": 300}, held=300)
-    >>> len(finding["chair"]), {s.key for s in finding["chair"]} & {s.key for s in judging["chair"]}
-    (300, set())
-    """
-    finding, judging = {}, {}
-    for task, n in counts.items():
-        finding[task] = load_task(task, n=n, source=source, seed=seed, ocr=ocr)
-        used = {sample.key for sample in finding[task]}
-        others = load_task(task, n=held, source=source, seed=seed + 1, ocr=ocr)
-        judging[task] = [sample for sample in others if sample.key not in used]
-    return finding, judging
 
 
 def judge_cliffs(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from irlib.plan.runs import Run
 from irlib.tasks.loading import load_task
+from irlib.tasks.picking import PARTS
 
 TOKEN = 4.2  # characters of English a token
 SYSTEM, CLOSING = 15, 6  # tokens of a system prompt that is not known, and behind a question
@@ -45,17 +46,14 @@ BUNDLED_ANSWERS = MappingProxyType({"pope": 1, "textvqa": 3, "scienceqa": 1, "ch
 def rows_of(run: Run, source: str) -> tuple[dict[object, float], Task]:
     """The rows of a run by key, each with the chance that it has a picture, and their task.
 
-    `source` is that of `load_task`; rows of the hub are numbers, drawn as `load_task` draws. What
-    it would refuse is refused here for rows on this machine alone.
+    `source` is that of `load_task`; rows of the hub are numbers, drawn as `load_task` draws, every
+    other one of either part. What it would refuse is refused here for rows on this machine alone.
 
     >>> from irlib.plan.runs import Run
     >>> len(rows_of(Run(task="pope", n=12, seed=0), "hub")[0])
     12
     """
-    rows, task = _drawn(run.task, run.n, run.seed, run.kind, source)
-    if run.less is not None:
-        others, _ = _drawn(run.task, *run.less, run.kind, source)
-        rows = {key: facts for key, facts in rows.items() if key not in others}
+    rows, task = _drawn(run.task, run.n, run.seed, run.kind, run.part, source)
     if run.which == "boxed" and any(boxed for _, boxed in rows.values()):
         rows = {key: facts for key, facts in rows.items() if facts[1]}
     found = {key: share for key, (share, _) in rows.items() if run.which == "all" or share}
@@ -65,13 +63,19 @@ def rows_of(run: Run, source: str) -> tuple[dict[object, float], Task]:
 
 
 @cache
-def _drawn(name: str, n: int, seed: int, kind: str, source: str) -> tuple[dict, Task]:
+def _drawn(
+    name: str, n: int, seed: int, kind: str, part: str | None, source: str
+) -> tuple[dict, Task]:
     """Rows by key: the chance of a picture and whether boxes are known; and the task's facts."""
     if source.partition(":")[0] == "hub":
         task = ON_HUB[name]
-        places = Random(seed).sample(range(task.rows), min(n, task.rows))
+        if part:  # which rows are in it their pictures tell
+            places = Random(seed).sample(range(task.rows), task.rows)
+            places = [place for place in places if place % 2 == PARTS.index(part)][:n]
+        else:
+            places = Random(seed).sample(range(task.rows), min(n, task.rows))
         return dict.fromkeys(sorted(places), (task.pictured, False)), task
-    samples = load_task(name, n=n, source=source, kind=kind or None, seed=seed)
+    samples = load_task(name, n=n, source=source, kind=kind or None, part=part, seed=seed)
     rows = {s.key: (float(s.image is not None), bool(s.boxes)) for s in samples}
     pictures = [sample.image for sample in samples if sample.image is not None]
     first = pictures[0] if pictures else None

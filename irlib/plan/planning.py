@@ -67,13 +67,12 @@ def estimate(planned: Sequence[jobs.Job]) -> Plan:
         source = parameters["source"]
         for run in runs(job.stem, parameters):
             rows, task = rows_of(run, source)
-            if not rows:
+            if run.which == "all" and len(rows) < run.n:
+                some = f"of the part {run.part!r}, about half of them" if run.part else "in all"
                 warnings.append(
-                    f"{job.stem} was to take {run.n} rows of {run.task} that are not among "
-                    f"{run.less[0]} others; of {task.rows} in all none is left: it would fail "
-                    "there; ask for fewer"
+                    f"{job.stem} was to take {run.n} rows of {run.task}; of {task.rows} there are "
+                    f"{len(rows)} {some}: it would fail there; ask for fewer"
                 )
-                continue
             for name in parameters.get("models") or [parameters["model"]]:
                 shapes[name], prompt = _prompt(name, task)
                 tokens[name] = max(tokens.get(name, 0), prompt.image)

@@ -16,7 +16,7 @@ class Run:
     are greedy answers outside of sweeps, `flows` passes whose attention is probed, at the answer's
     positions or, with `everywhere`, at all; `cams` noisy copies, each one forward and one backward.
     `sweep` is "all" for every layer, "one" for one layer and the untouched model. With `example` it
-    is done for one of the rows alone; rows of an earlier draw `less=(n, seed)` drop out.
+    is done for one of the rows alone. `part` is that of `load_task`: "find", "judge" or all rows.
     """
 
     task: str
@@ -30,7 +30,7 @@ class Run:
     cams: int = 0
     sweep: str = ""
     example: bool = False
-    less: tuple[int, int] | None = None
+    part: str | None = None
 
 
 FOUR = ("scienceqa", "textvqa", "pope", "chair")
@@ -51,18 +51,11 @@ def _cams(tasks: Iterable[str], p: Mapping, **what) -> list[Run]:
 
 
 def _judged(p: Mapping) -> list[Run]:
-    """The rows that judge table 1's cliffs: drawn by the next seed, less those that found them."""
-    finding = _each(FOUR, p, which="all", sweep="all")
-    return finding + [
-        Run(
-            task=run.task,
-            n=p["held"],
-            seed=p["seed"] + 1,
-            which="all",
-            sweep="one",
-            less=(run.n, run.seed),
-        )
-        for run in finding
+    """The rows that find table 1's cliffs, and those that judge them."""
+    held = {**p, "n": p["held"], "captions": p["held_captions"]}
+    return [
+        *_each(FOUR, p, which="all", sweep="all", part="find"),
+        *_each(FOUR, held, which="all", sweep="one", part="judge"),
     ]
 
 
@@ -74,7 +67,7 @@ RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
     ],
     "fig3_cam_scienceqa": lambda p: _cams(["scienceqa"], p, kind=p["kind"]),
     "fig4_cam_pope_textvqa": lambda p: _cams(["pope", "textvqa"], p, which="boxed"),
-    "fig5_truncation": lambda p: _each(FOUR, p, which="all", sweep="all"),
+    "fig5_truncation": lambda p: _each(FOUR, p, which="all", sweep="all", part="find"),
     "fig6_truncation_diagram": lambda p: [
         *_each([p["task"]], p, answers=2, flows=1),
         *_each([p["task"]], p, answers=1, flows=1, everywhere=True, example=True),
@@ -84,7 +77,9 @@ RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
         *_each([p["task"]], p, which="boxed", answers=1, cams=2, example=True),
     ],
     "fig8_cam_gallery": lambda p: _cams(p["tasks"], p, which="boxed"),
-    "fig9_no_picture_needed": lambda p: _each(["scienceqa"], p, which="all", sweep="all"),
+    "fig9_no_picture_needed": lambda p: _each(
+        ["scienceqa"], p, which="all", sweep="all", part="find"
+    ),
     "table1_generalisation": _judged,
 })  # fmt: skip
 

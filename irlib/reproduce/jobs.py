@@ -12,7 +12,7 @@ from irlib.tasks.protocols import TASKS
 
 OUTPUTS = ("png", "pdf", "csv", "json")
 NO_FIGURE = ("explore",)  # notebooks that save nothing
-COUNTS = ("n", "captions", "held", "shown", "copies")  # parameters that count something
+COUNTS = ("n", "captions", "held", "held_captions", "shown", "copies")  # parameters that count
 
 
 def stems(notebooks: Path | None = None) -> list[str]:

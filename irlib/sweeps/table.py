@@ -16,6 +16,7 @@ from irlib.store import provenance
 from irlib.sweeps import blocks, engines
 from irlib.sweeps.answers import Answers, capacity
 from irlib.sweeps.filling import fill, telling
+from irlib.tasks.pictures import identify
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,10 @@ def sweep(
 ) -> pd.DataFrame:
     """Answers and scores of every sample with the image hidden from every layer: a tidy table.
 
-    Columns `model, task, kind, sample, layer, keep, answer, score` and the count columns of the
-    task's scorer; one row a sample and layer. `layers` are 0-based and default to all that `keep`
-    allows; the untouched model, layer n_layers, is always among them as the baseline. Each batch
+    Columns `model, task, kind, sample, picture, layer, keep, answer, score` and the count columns
+    of the task's scorer; one row a sample and layer. `picture` is a hash of what is seen, "" where
+    there is none: the unit, where several samples ask about one. `layers` are 0-based and default
+    to all that `keep` allows; the untouched model, layer n_layers, is always among them. Each batch
     holds `batch_size` samples, each as many times as there are layers.
 
     Answers are kept in data/results (IRLIB_RESULTS) batch by batch, each known by all that
@@ -84,12 +86,15 @@ def sweep(
         )
     if failed:
         raise ValueError(_told(samples, rows, failed, answers.folder, executor))
+    shown = {id(sample.image): sample.image for sample in samples}  # many ask about one
+    pictures = {name: identify(image) for name, image in shown.items()}
     return pd.DataFrame(
         {
             "model": vlm.name,
             "task": sample.task,
             "kind": sample.kind,
             "sample": sample.key,
+            "picture": pictures[id(sample.image)],
             "layer": layer,
             "keep": keep,
             "answer": answers.texts[row, layer],

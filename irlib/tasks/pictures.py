@@ -3,6 +3,7 @@
 The model's reader and the tasks' reader open every picture here, so that both refuse alike.
 """
 
+import hashlib
 import io
 import warnings
 from collections.abc import Sequence
@@ -23,6 +24,23 @@ def open_picture(image, *, whose: str = "") -> Image.Image | None:
     'RGB'
     """
     return None if image is None else read(image, whose=whose).convert("RGB")
+
+
+def identify(image, *, whose: str = "") -> str:
+    """What a picture is known by: 16 hex digits of a sha256 of its pixels, "" where there is none.
+
+    Of the pixels as a model's processor gets them, upright and in RGB: the same picture counts once
+    under whatever name, in whatever file format, embedded or not. Raises what `open_picture` does.
+
+    >>> one = Image.new("RGB", (3, 2))
+    >>> identify(one) == identify(one.convert("L")) != identify(one.rotate(90, expand=True))
+    True
+    """
+    if image is None:
+        return ""
+    picture = open_picture(image, whose=whose)
+    seen = f"{picture.width} {picture.height} ".encode() + picture.tobytes()
+    return hashlib.sha256(seen).hexdigest()[:16]
 
 
 def read(image, *, whose: str = "") -> Image.Image:

@@ -29,20 +29,32 @@ class Rows:
     cell: Callable[[int], object]
     near: Sequence[Path]
     opened: dict[bytes, Image.Image] = field(default_factory=dict)
+    known: dict[bytes | Path, str] = field(default_factory=dict)
 
     def image(self, row: int, *, whose: str) -> Image.Image | Path | None:
         """Return a row's picture, opened where it is embedded, its path where it is a file."""
-        if not self.has_image[row]:
-            return None
-        cell = self.cell(row)
+        stored = self._stored(row, whose=whose)
+        if not isinstance(stored, bytes):
+            return stored
+        name = sha256(stored).digest()  # many rows ask of one picture: it is opened once
+        if name not in self.opened:
+            self.opened[name] = pictures.read(stored, whose=whose)
+        return self.opened[name]
+
+    def identify(self, row: int, *, whose: str) -> str:
+        """Return what a row's picture is known by, "" where it has none; no picture stays open."""
+        stored = self._stored(row, whose=whose)
+        name = sha256(stored).digest() if isinstance(stored, bytes) else stored
+        if name not in self.known:
+            self.known[name] = pictures.identify(stored, whose=whose)
+        return self.known[name]
+
+    def _stored(self, row: int, *, whose: str) -> bytes | Path | None:
+        """A picture's bytes where it is embedded, its path where it is a file."""
+        cell = self.cell(row) if self.has_image[row] else None
         if isinstance(cell, dict):
             cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
-        if isinstance(cell, str):
-            return pictures.find(cell, self.near, whose=whose)
-        name = sha256(cell).digest()  # many rows ask of one picture: it is opened once
-        if name not in self.opened:
-            self.opened[name] = pictures.read(cell, whose=whose)
-        return self.opened[name]
+        return pictures.find(cell, self.near, whose=whose) if isinstance(cell, str) else cell
 
     def words(self) -> chair.Words:
         """Return the word table that belongs to the rows: the folder's own, else COCO's.

@@ -35,20 +35,15 @@ def changes(*rows):
     return pd.DataFrame(rows, columns=names).assign(n=100)
 
 
-def test_those_that_find_are_figure_fives_and_none_of_them_judges():
-    finding, judging = across.draw_apart({"textvqa": 300, "chair": 20}, held=100, seed=3)
-    assert finding["textvqa"] == load_task("textvqa", n=300, seed=3)
-    for task, rows in finding.items():
-        keys = {sample.key for sample in rows}
-        assert not keys & {sample.key for sample in judging[task]}
-    assert 20 <= len(judging["textvqa"]) < 60  # 60 % of a hundred were used
-    assert 90 <= len(judging["chair"]) <= 100
-
-
 @pytest.mark.filterwarnings(SPELLED)
 def test_figures_are_those_of_the_other_samples_at_the_models_own_cliff(tiny_llava):
-    finding = {"pope": load_task("pope", n=12), "chair": load_task("chair", n=4)}
-    judging = {"pope": load_task("pope", n=14, seed=1), "chair": load_task("chair", n=5, seed=1)}
+    finding, judging = (
+        {task: load_task(task, n=n, part=part) for task, n in counts.items()}
+        for part, counts in (
+            ("find", {"pope": 12, "chair": 4}),
+            ("judge", {"pope": 14, "chair": 5}),
+        )
+    )
     for rows in (*finding.values(), *judging.values()):
         rows[:] = [sample.__class__(**vars(sample) | {"max_new_tokens": 2}) for sample in rows]
     table = across.judge_cliffs(tiny_llava, finding, judging, columns=COLUMNS)
@@ -65,7 +60,8 @@ def test_figures_are_those_of_the_other_samples_at_the_models_own_cliff(tiny_lla
 
 @pytest.mark.filterwarnings(SPELLED)
 def test_the_finding_sweep_is_the_one_that_other_figures_keep(tiny_llava, monkeypatch):
-    finding, judging = across.draw_apart({"pope": 3}, held=2)
+    finding = {"pope": load_task("pope", n=3, part="find")}
+    judging = {"pope": load_task("pope", n=2, part="judge")}
     sweep(tiny_llava, finding["pope"], progress=False)
     asked, real = [], blocks.answers_by_layer
 

@@ -45,6 +45,23 @@ def test_the_bundle_is_what_the_generator_draws():
         assert tasks._bytes(scene, f"{i:06d}") == table["image"][i].as_py()
 
 
+def test_the_bundled_pope_asks_six_questions_of_250_pictures_in_each_kind():
+    shown = {}
+    for category in tasks.CATEGORIES:
+        table = pq.read_table(
+            tasks.OUT / f"pope/Full/{category}-00000-of-00001.parquet"
+        ).to_pylist()
+        asked = {(row["image"]["bytes"], row["question"]) for row in table}
+        assert len(asked) == len(table) == 1500
+        shown[category] = {row["image"]["bytes"] for row in table}
+    assert len(set.union(*shown.values())) == len(shown["random"]) == 250
+    scene = tasks._scene(
+        "pope", 0, 249, lambda rng: scenes.still_life(rng, tasks.STUDIO, signs=0, objects=(3, 5))
+    )
+    assert tasks._bytes(scene, "WORLD_test_000000000249") == table[-1]["image"]
+    assert sum(p.stat().st_size for p in tasks.OUT.rglob("*") if p.is_file()) < 20e6
+
+
 def test_fewer_than_ten_rows_are_refused(tmp_path):
     with pytest.raises(ValueError, match="ask for 10"):
         list(tasks.write(tmp_path, rows=3))
@@ -176,6 +193,7 @@ def test_internvl_has_no_system_prompt():
 def test_pope_asks_six_balanced_questions_of_a_picture(drawn):
     for category in tasks.CATEGORIES:
         table = pq.read_table(drawn / f"pope/Full/{category}-00000-of-00001.parquet").to_pylist()
+        assert len(table) == 6 * 12 // 2
         by_picture = {}
         for row in table:
             by_picture.setdefault(row["image_source"], []).append(row)

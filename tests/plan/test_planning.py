@@ -13,12 +13,12 @@ from irlib.models.vlm import VLM
 from irlib.plan import costs
 from irlib.plan.draws import rows_of
 from irlib.plan.planning import estimate
-from irlib.plan.runs import RUNS, runs
+from irlib.plan.runs import RUNS, Run, runs
 from irlib.reproduce import jobs, runner
 
 FOLDER, FIGURES = store.root() / "notebooks", jobs.stems()
 SMALL = {
-    "n": 3, "captions": 2, "held": 4, "copies": 2, "shown": 1, "seed": 3,
+    "n": 3, "captions": 2, "held": 4, "held_captions": 3, "copies": 2, "shown": 1, "seed": 3,
     "models": ["mini-llava"], "published": ["LLaVA-1.5"],
 }  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_every_figure_is_counted_and_no_other():
 def test_rows_of_the_hub_are_drawn_as_rows_that_are_here(monkeypatch):
     from irlib.plan import draws
 
-    run = next(iter(runs("fig9_no_picture_needed", {"n": 7, "seed": 5})))
+    run = Run(task="scienceqa", n=7, seed=5, which="all")
     here = sorted(sample.key for sample in irlib.load_task("scienceqa"))
     known = draws.ON_HUB["scienceqa"]
     like = draws.Task(**vars(known) | {"rows": len(here)})
@@ -99,6 +99,19 @@ def test_rows_of_the_hub_are_drawn_as_rows_that_are_here(monkeypatch):
     finally:
         draws._drawn.cache_clear()
     assert [here[place] for place in numbers] == list(keys)
+
+
+@pytest.mark.parametrize("source", ["hub", "bundled"])
+def test_rows_that_judge_are_none_of_those_that_found(source):
+    parameters = {"n": 20, "captions": 20, "held": 30, "held_captions": 10, "seed": 1}
+    drawn = [
+        (run, set(rows_of(run, source)[0])) for run in runs("table1_generalisation", parameters)
+    ]
+    counts = {(run.task, run.part): len(rows) for run, rows in drawn}
+    assert counts == {(run.task, run.part): run.n for run, _ in drawn}
+    found, judged = ({r.task: rows for r, rows in drawn if r.part == p} for p in ("find", "judge"))
+    assert all(not rows & judged[task] for task, rows in found.items())
+    assert (counts["chair", "judge"], counts["pope", "judge"]) == (10, 30)
 
 
 def test_rows_that_two_notebooks_sweep_are_counted_once():
@@ -116,8 +129,7 @@ def test_rows_that_two_notebooks_sweep_are_counted_once():
     # another number of rows by the same seed: only those are new that were not drawn before
     two = estimate(jobs.plan(stems[:1], settings={"n": 20}) + jobs.plan(stems[1:2]))
     again = two.lines[-1]
-    drawn = [{s.key for s in irlib.load_task("scienceqa", n=n)} for n in (20, 100)]
-    assert again.kept == len(drawn[0] & drawn[1])
+    assert again.kept == 20  # of a part the fewer are among the more
 
 
 def test_a_line_costs_its_rows_times_one_row():

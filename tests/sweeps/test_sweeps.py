@@ -23,6 +23,7 @@ from irlib.models.vlm import VLM
 from irlib.store import provenance
 from irlib.sweeps import blocks, table
 from irlib.sweeps.table import sweep
+from irlib.tasks import pictures
 
 QUESTIONS = ("What is in the picture?", "Is there a red cat?", "Describe it.")
 
@@ -91,6 +92,24 @@ def test_the_same_question_about_the_same_picture_is_asked_once(tiny_llava, many
     assert table["sample"].unique().tolist() == ["s0", "s1", "other"]
     answers = table.pivot(index="layer", columns="sample", values="answer")
     assert (answers["s0"] == answers["other"]).all()
+
+
+def test_the_table_tells_the_picture_of_every_row_kept_or_computed(
+    tiny_llava, many, computed, tmp_path, text_sample
+):
+    many[1].image.save(tmp_path / "another name.png")
+    path = make_sample(tmp_path / "another name.png", QUESTIONS[2], "path")
+    asked = [*many[:3], make_sample(many[0].image.copy(), QUESTIONS[2], "copy"), path, text_sample]
+    first = run(tiny_llava, asked)
+    computed.clear()
+    kept = run(tiny_llava, asked)
+    assert not computed
+    for found in (first, kept, run(tiny_llava, asked, store=False)):
+        shown = found.groupby("sample", sort=False)["picture"].unique()
+        s0, s1, s2, copied, path, text = (names.item() for names in shown)  # one in every layer
+        assert (copied, path, text) == (s0, s1, "")
+        assert len({s0, s1, s2, ""}) == 4
+        assert s0 == pictures.identify(many[0].image)
 
 
 def test_a_batch_that_is_lost_is_computed_with_the_same_neighbours(
