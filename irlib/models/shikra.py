@@ -43,7 +43,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from irlib.models.loading import VICUNA
+from irlib.models.families import VICUNA
 from irlib.models.shards import Planned, Weights, write_shards
 
 ADDED = {"<im_patch>": "<image>", "<im_start>": "<im_start>", "<im_end>": "<im_end>"}

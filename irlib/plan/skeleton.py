@@ -13,7 +13,8 @@ from transformers import (
 )
 
 from irlib.models.families import Family
-from irlib.models.loading import family_of, minis
+from irlib.models.loading import minis
+from irlib.models.reading import family_of
 
 
 def skeleton(name: str) -> tuple[nn.Module, Family, dict]:
