@@ -104,10 +104,16 @@ def _ending(tokenizer) -> list[int]:
 
 
 def _check_whole(vlm, tokenizer, ids, text):
-    """Compared as the tokenizer itself spells them, which may fold case or white space."""
-    own = tokenizer(text, add_special_tokens=False, padding=False, truncation=False)["input_ids"]
-    wanted, said = tokenizer.decode(own).strip(), tokenizer.decode(ids)
-    if wanted not in said or not own:
+    """Compared as the tokenizer itself spells it, which may fold case or white space."""
+    own = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    read = {place for span in own["offset_mapping"] for place in range(*span)}
+    if lost := "".join(c for i, c in enumerate(text) if i not in read and not c.isspace()):
+        raise ValueError(
+            f"asked {vlm.name} for the whole of {text!r}, found that its tokenizer drops {lost!r}; "
+            "mend tokenizer.json in its folder, or ask in other words"
+        )
+    wanted, said = tokenizer.decode(own["input_ids"]).strip(), tokenizer.decode(ids)
+    if wanted not in said:
         raise ValueError(
             f"asked {vlm.name} for the whole of {text!r}, found only {said[-len(text) - 40 :]!r} "
             "in what its tokenizer makes of it; mend tokenizer.json and tokenizer_config.json in "
