@@ -8,6 +8,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 READ = (".json", ".safetensors", ".jinja", ".model", ".txt")  # the files that are read
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+HUB_ID = r"[\w.-]+/[\w.-]+"
 CODE = "auto_map"  # names code of a checkpoint's own in a json file of it
 TOLD = (  # the files that transformers looks for such code in
     "config.json",

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 
 from irlib import store
 from irlib.models.adapters import adapter_of, apply
-from irlib.models.folders import check_code, check_readable, check_weights, told
+from irlib.models.folders import HUB_ID, check_code, check_readable, check_weights, told
 from irlib.models.placement import keep_gradients, placement
 from irlib.models.reading import family_of, read
 from irlib.models.vlm import VLM
@@ -114,7 +114,7 @@ def _check_name(given, path, revision, bundled):
             "there; mend the link, or name the folder itself"
         )
     folder = isinstance(given, Path) or name.startswith("~")  # it can be nothing else
-    if not local and (folder or not re.fullmatch(r"[\w.-]+/[\w.-]+", name)):
+    if not local and (folder or not re.fullmatch(HUB_ID, name)):
         near = difflib.get_close_matches(name, bundled, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(

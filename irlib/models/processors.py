@@ -101,9 +101,10 @@ def read_processor(kind: type, source: str, *, revision: str | None = None) -> P
     `kind` is a class above or transformers' AutoProcessor. No setting of its tokenizers cuts or
     pads a prompt. Raises `OSError` or `ValueError` where its files are missing or broken.
     """
-    own = {"revision": revision, "trust_remote_code": False}
-    processor = kind.from_pretrained(source, **own)
-    processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **own)
+    processor = kind.from_pretrained(source, revision=revision, trust_remote_code=False)
+    processor.image_processor = AutoImageProcessor.from_pretrained(
+        source, revision=revision, backend="pil", trust_remote_code=False
+    )
     for tokenizer in (processor.tokenizer, getattr(processor, "qformer_tokenizer", None)):
         if tokenizer is not None:
             _free(tokenizer)

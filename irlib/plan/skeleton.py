@@ -52,5 +52,7 @@ def skeleton(name: str) -> tuple[nn.Module, Family, dict]:
     family, told = family_of(name, told), dict(told)
     config = AutoConfig.for_model(told.pop("model_type"), **told)
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=config.dtype)
+        model = AutoModelForImageTextToText.from_config(
+            config, dtype=config.dtype, trust_remote_code=False
+        )
     return model, family, images
