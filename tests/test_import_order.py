@@ -41,7 +41,7 @@ DOORS = {  # the only modules that import a library
         "plan.anatomy",
         "plan.skeleton",
     },
-    "safetensors": {"models.reading", "models.shards"},
+    "safetensors": {"models.folders", "models.reading", "models.shards"},
     "datasets": {"tasks.splits"},
     "pooch": {"scores.chair"},
     "distributed": {"sweeps.engines"},

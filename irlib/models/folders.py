@@ -5,6 +5,9 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
+from safetensors import safe_open
+
+from irlib.models.shards import DTYPES, INDEX
 
 READ = (".json", ".safetensors", ".jinja", ".model", ".txt")  # the files that are read
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -90,6 +93,25 @@ def check_weights(name: str, folder: Path) -> None:
             f"asked for the model {name!r}, found its weights in {others} and none in safetensors; "
             "convert them: pickled files can hold code and are not read"
         )
+
+
+def check_numbers(name: str, source: str, *, revision: str | None = None) -> None:
+    """Refuse weights that are no plain floating point numbers, which would be taken for such.
+
+    Packed weights, whose config says how they are packed, are not for this.
+    """
+    index = told(source, INDEX, revision=revision)
+    files = set(index["weight_map"].values()) if index else {"model.safetensors"}
+    for path in filter(None, (file_of(source, file, revision=revision) for file in sorted(files))):
+        with safe_open(path, "pt") as weights:
+            for key in weights.keys():  # noqa: SIM118
+                kind = weights.get_slice(key).get_dtype()
+                if kind not in DTYPES and key.endswith((".weight", ".bias")):
+                    raise ValueError(
+                        f"asked for the model {name!r}, found {key} as {kind} and no "
+                        "quantization_config that says how it is packed; take a checkpoint in one "
+                        f"of {sorted(DTYPES)}"
+                    )
 
 
 def _names_code(value) -> bool:

@@ -13,7 +13,14 @@ from transformers import GenerationConfig
 
 from irlib import store
 from irlib.models.adapters import adapter_of, apply
-from irlib.models.folders import HUB_ID, check_code, check_readable, check_weights, told
+from irlib.models.folders import (
+    HUB_ID,
+    check_code,
+    check_numbers,
+    check_readable,
+    check_weights,
+    told,
+)
 from irlib.models.placement import keep_gradients, placement
 from irlib.models.reading import family_of, read
 from irlib.models.vlm import VLM
@@ -68,6 +75,8 @@ def load(
         processor, model = read(
             family, base, processor=adapter and adapter.processor, revision=revision, **where
         )
+        if "quantization_config" not in config:
+            check_numbers(name, base, revision=revision)
         if adapter is not None:
             apply(name, model, adapter)
             model.name_or_path = str(adapter.folder)
