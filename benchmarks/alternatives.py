@@ -92,7 +92,7 @@ def captum_cam(vlm: VLM, inputs: Inputs, answer: Answer, layers: Sequence[int]) 
         return told.logits[:, :-1].float().gather(2, ids[None, :, None]).sum((1, 2))
 
     for layer in layers:
-        module, name = vlm.decoder.layers[layer], vlm.family.sites[SITE]
+        module, name = vlm.decoder.layers[layer], vlm.sites[SITE]
         norm = module.get_submodule(name)
         laid = _ChannelsFirst(norm, image)
         module.set_submodule(name, laid)

@@ -340,7 +340,7 @@ def test_sites_and_layers_of_one_backward_equal_a_backward_for_each(family, name
     vlm = family(name)
     inputs = vlm.prepare(mixed()[0])
     answer, grid = vlm.answer(inputs), laid_through(vlm, inputs)
-    sites, hottest = list(vlm.family.sites), 0
+    sites, hottest = list(vlm.sites), 0
     for sign in (1, -1):
         maps = llava_cam(
             vlm, inputs, answer, site=sites, layers=[3, 1], target=signed(answer, sign)

@@ -241,9 +241,11 @@ def inherit(net, turns, folder: Path, *, tower: bool) -> None:
 
     With `tower`, the vision tower too. What the other has not stays as it is.
     """
-    other = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    other = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False
+    )
     lm, old = net.get_decoder(), other.get_decoder()
-    words = AutoTokenizer.from_pretrained(folder).get_vocab()
+    words = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab()
     words[turns.tokenizer.eos_token] = words["</s>"]
     pairs = [(t, i, words[t]) for t, i in turns.tokenizer.get_vocab().items() if t in words]
     mine, theirs = (torch.tensor([pair[i] for pair in pairs]) for i in (1, 2))

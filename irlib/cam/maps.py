@@ -29,6 +29,11 @@ class Maps:
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers or range(len(self.heat))))
 
+    def __repr__(self) -> str:
+        rows, cols = self.heat.shape[1:]
+        which = f"{self.model}, {self.task} {self.sample.key}"
+        return f"Maps({which}, {self.site}, {len(self.heat)} layers, {rows} x {cols} cells)"
+
     @property
     def task(self) -> str:
         """The sample's task."""

@@ -7,6 +7,8 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from irlib.hooks.registry import attention_of
+
 
 @contextmanager
 def recompute(modules: Iterable[nn.Module]) -> Iterator[None]:
@@ -51,7 +53,7 @@ def kept(decoder: nn.Module, length: int, *, first: int = 0, again: bool = False
     if hasattr(layer.self_attn, "q_norm"):
         norms += (heads + config.num_key_value_heads) * width
     each = size * (4 * heads * width + 3 * config.intermediate_size) + 4 * norms
-    if config._attn_implementation == "eager":
+    if attention_of(decoder) == "eager":
         each += heads * length * (4 + size * (size < 4))
     else:
         each += length * size

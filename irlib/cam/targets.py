@@ -1,5 +1,6 @@
 """Which of the logits LLaVA-CAM differentiates: those of an answer, or of some of its words."""
 
+import re
 import warnings
 from collections.abc import Callable
 
@@ -54,16 +55,20 @@ def _authors_positions(inputs, row, length) -> Tensor:
 
 
 def _tokens_of(vlm, ids, words) -> list[int]:
-    """Indices of the answer's tokens that spell these words, at their first occurrence."""
+    """Indices of the answer's tokens that spell these words, where they first stand.
+
+    As whole words where they do: "cat" is not the beginning of "category".
+    """
     decode = vlm.processor.tokenizer.decode
     ends = [len(decode(ids[: index + 1])) for index in range(len(ids))]
     text = decode(ids)
-    start = text.lower().find(words.lower())
-    if start < 0 or not words:
+    plain = re.escape(words)
+    found = re.search(rf"(?<!\w){plain}(?!\w)", text, re.I) or re.search(plain, text, re.I)
+    if found is None or not words.strip():
         raise ValueError(
             f"asked for the words {words!r} of the answer, found {text!r}; use words of the "
             'answer, "answer", "authors" or a callable on the logits'
         )
-    stop = start + len(words)
+    start, stop = found.span()
     spans = zip([0, *ends], ends, strict=False)
     return [index for index, (a, b) in enumerate(spans) if a < stop and b > start]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from irlib.hooks.probe import probed
-from irlib.hooks.registry import own_attention
+from irlib.hooks.registry import attention_of, own_attention
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def rows(
         raise ValueError(f"asked to read attention in {memory} GiB; give memory above 0")
     if attentions is None:
         attentions = {index: layer.self_attn for index, layer in enumerate(decoder.layers)}
-    name = decoder.config._attn_implementation
+    name = attention_of(decoder)
     with probed(name), edit(attentions, pass_on, at="input", once=True):
         yield seen
     if missed := [key for key in attentions if key not in seen]:

@@ -8,7 +8,8 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
+
+from irlib.hooks.registry import register, registered
 
 EAGER = "eager_attention_forward"  # its name in each of transformers' modules of a model
 APART = ("s_aux", "position_bias")  # arguments of attention that its rows would not show
@@ -28,11 +29,10 @@ def probed(name: str) -> Iterator[None]:
     where `call` gets what `weigh` yields. The name itself stays: by it models choose their masks,
     and flash attention its kernels.
     """
-    registry = AttentionInterface._global_mapping
     with _turn:
-        before, users = _probed.get(name) or (registry.get(name), 0)  # None for eager: the model's
+        before, users = _probed.get(name) or (registered(name), 0)  # None for eager: the model's
         if not users:
-            AttentionInterface.register(name, partial(_attend_and_probe, name, before))
+            register(name, partial(_attend_and_probe, name, before))
         _probed[name] = before, users + 1
     try:
         yield
@@ -41,10 +41,8 @@ def probed(name: str) -> Iterator[None]:
             before, users = _probed.pop(name)
             if users > 1:
                 _probed[name] = before, users - 1
-            elif before is None:
-                del registry[name]
             else:
-                registry[name] = before
+                register(name, before)
 
 
 def _attend_and_probe(name, attend, module, *args, irlib_probes=(), **kwargs):

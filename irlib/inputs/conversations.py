@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from jinja2 import TemplateError
+MARK = "{prompt}"  # stands where a question will
 
 
 def conversation(processor, family, *, name: str = "the model") -> str:
@@ -14,7 +14,7 @@ def conversation(processor, family, *, name: str = "the model") -> str:
     vlm = SimpleNamespace(
         processor=processor, family=family, name=name, placeholder=getattr(token, "content", token)
     )
-    return around(vlm, SimpleNamespace(image=True, prompt="{prompt}"))
+    return around(vlm, SimpleNamespace(image=True, prompt=MARK))
 
 
 def around(vlm, sample):
@@ -34,6 +34,29 @@ def around(vlm, sample):
     )
 
 
+def question_at(vlm, sample, text: str) -> int:
+    """Where in the conversation's `text` the question begins, and no other place with its words."""
+    frame = around(vlm, SimpleNamespace(image=sample.image, prompt=MARK))
+    start, question = frame.index(MARK), sample.prompt.strip()  # templates may strip it
+    while start < len(text) and text[start].isspace():
+        start += 1
+    return start if text.startswith(question, start) else text.rindex(question)
+
+
+def _template(vlm) -> str | None:
+    """The chat template of processor or tokenizer; of several the one named "default"."""
+    template = vlm.processor.chat_template or vlm.processor.tokenizer.chat_template
+    if not isinstance(template, dict):
+        return template
+    if "default" not in template:
+        raise ValueError(
+            f"asked for a prompt, found the chat templates {sorted(template)} in the folder of "
+            f"{vlm.name} and none named 'default'; give that name to the one for pictures and "
+            "questions"
+        )
+    return template["default"]
+
+
 def _rendered(vlm, sample):
     """The chat template's text; with the family's system prompt where the turns are that family's.
 
@@ -42,7 +65,7 @@ def _rendered(vlm, sample):
     picture = [] if sample.image is None else [{"type": "image"}]
     user = {"role": "user", "content": [*picture, {"type": "text", "text": sample.prompt}]}
     told, processor = vlm.family.system or "", vlm.processor
-    template = processor.chat_template or processor.tokenizer.chat_template
+    template = _template(vlm)
     system = {"role": "system", "content": [{"type": "text", "text": told}]}
 
     def render(messages):
@@ -50,10 +73,10 @@ def _rendered(vlm, sample):
             return processor.apply_chat_template(
                 messages, chat_template=template, add_generation_prompt=True
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a program, and fails as any does
             raise ValueError(
                 f"asked for a prompt, found a chat template of {vlm.name} that cannot be filled in "
-                f"({error}); repair chat_template.jinja in its folder"
+                f"({type(error).__name__}: {error}); repair chat_template.jinja in its folder"
             ) from error
 
     text = render([user])

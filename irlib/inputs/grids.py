@@ -40,6 +40,11 @@ class Grid:
     weights: np.ndarray | None = None
     note: str = ""
 
+    def __repr__(self) -> str:
+        (width, height), (rows, cols) = self.size, self.shape
+        seen = f"{len(self.boxes)} image tokens, {rows} x {cols} cells"
+        return f"Grid({width} x {height} pixels, {seen})"
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of a map."""

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from irlib.inputs.conversations import around
+from irlib.inputs.conversations import around, question_at
 from irlib.inputs.records import Inputs, Spans
+from irlib.inputs.tokens import pad, read
 from irlib.tasks.pictures import open_picture
 from irlib.tasks.samples import Sample
 
@@ -22,9 +23,9 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
 
     `image` is a PIL picture, a path or None. The prompt is the family's chat template around the
     system prompt, the picture and the sample's `prompt`. Raises `FileNotFoundError` or `ValueError`
-    for a picture that is missing or broken, a question with a special token in it, and a prompt
-    whose image tokens do not match its picture; warns about a question far outside the model's
-    words.
+    for a picture that is missing or broken, a question with a special token in it, a prompt that is
+    longer than the model's positions, or whose image tokens do not match its picture; warns about
+    a question far outside the model's words.
     """
     if sample is None:
         samples = (_own_sample(image, question),)
@@ -34,9 +35,12 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
         raise ValueError("asked to prepare a list of samples, found it empty; give at least one")
     pictures = tuple(open_picture(item.image, whose=_name(item)) for item in samples)
     texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
-    read = [_read(vlm, *both) for both in zip(texts, pictures, strict=True)]
-    text = _pad(vlm, [ids for ids, _ in read])
-    visual = tuple(visual for _, visual in read)
+    made = [
+        read(vlm, text, picture, question=item.prompt)
+        for text, picture, item in zip(texts, pictures, samples, strict=True)
+    ]
+    text = pad(vlm, [ids for ids, _ in made])
+    visual = tuple(visual for _, visual in made)
     types = vlm.family.types
     return Inputs(
         text=text,
@@ -96,39 +100,6 @@ def _prompt(vlm, sample):
     return text
 
 
-def _read(vlm, text, picture):
-    """Token ids `[position]` of a prompt, and the tensors of its picture or None."""
-    bos = vlm.processor.tokenizer.bos_token
-    special = {"add_special_tokens": not (bos and text.startswith(bos)), "return_tensors": "pt"}
-    if picture is None:
-        return vlm.processor.tokenizer(text, **special)["input_ids"][0], None
-    made = vlm.processor(images=[picture], text=[text], **special)
-    written = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
-    visual = {key: value.to(vlm.device) for key, value in made.items() if key not in written}
-    visual = {
-        key: value.to(vlm.dtype) if value.is_floating_point() else value
-        for key, value in visual.items()
-    }
-    return made["input_ids"][0], visual
-
-
-def _pad(vlm, rows):
-    """Token ids of all rows, padded on the left, with their mask and types: `[row, position]`."""
-    tokenizer = vlm.processor.tokenizer
-    spare = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
-    length = max(len(row) for row in rows)
-    ids = torch.full((len(rows), length), spare)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, length - len(row) :] = row
-        mask[index, length - len(row) :] = 1
-    text = {"input_ids": ids, "attention_mask": mask}
-    if types := vlm.family.types:
-        image = (ids == vlm.image_token_id) & mask.bool()
-        text[types.name] = image * types.image
-    return {key: value.to(vlm.device) for key, value in text.items()}
-
-
 def _spans(vlm, written, samples, texts):
     """The segments, read from the ids; without a picture, from where the question's text begins."""
     ids, real = written["input_ids"], written["attention_mask"].bool()
@@ -138,10 +109,16 @@ def _spans(vlm, written, samples, texts):
     last = position.masked_fill(~image, -1).amax(1, keepdim=True)
     for row, (sample, text) in enumerate(zip(samples, texts, strict=True)):
         if sample.image is None:
+            if image[row].any():
+                raise ValueError(
+                    f"asked for a prompt without a picture, found the image token "
+                    f"{vlm.image_token_id} in its ids; model and processor of {vlm.name} disagree: "
+                    "take both from one folder"
+                )
             offsets = vlm.processor.tokenizer(
                 text, return_offsets_mapping=True, add_special_tokens=False
             )["offset_mapping"]
-            start = text.rindex(sample.prompt.strip())  # templates may strip it
+            start = question_at(vlm, sample, text)
             user = sum(end > start for _, end in offsets)
             first[row] = ids.shape[1] - user
             last[row] = ids.shape[1] - user - 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from textwrap import shorten
 
 import torch
 from PIL import Image
@@ -34,6 +35,9 @@ class Spans:
         """Mask of the positions whose logits predict the answer's tokens: each one before it."""
         return self.answer.roll(-1, dims=1)
 
+    def __repr__(self) -> str:
+        return f"Spans({', '.join(f'{key} {_counts(mask)}' for key, mask in vars(self).items())})"
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -46,6 +50,11 @@ class Answer:
     def text(self) -> str:
         """The text of the only row."""
         return _only(self.texts, "answer")
+
+    def __repr__(self) -> str:
+        said = shorten(self.texts[0], 40, placeholder=" ...") if self.texts else ""
+        more = f" and {len(self.texts) - 1} more" if len(self.texts) > 1 else ""
+        return f"Answer({said!r}{more}, {sum(map(len, self.ids))} tokens)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +69,10 @@ class Features:
     deep: tuple[Tensor, ...]
     kind: type
     listed: bool
+
+    def __repr__(self) -> str:
+        deep = f", {len(self.deep)} deep" if self.deep else ""
+        return f"Features({self.tokens.shape[0]} tokens, {self.tokens.shape[1]} channels{deep})"
 
     @classmethod
     def divide(cls, seen, sizes: Sequence[int]) -> list["Features"]:
@@ -115,6 +128,10 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        rows = f"{len(self)} row{'s' * (len(self) != 1)}"
+        return f"Inputs({rows}, {self.length} positions, {_counts(self.spans.image)} image tokens)"
 
     @property
     def length(self) -> int:
@@ -174,6 +191,12 @@ def _join(tensors):
         ends = [side for gap in reversed(gaps) for side in (0, gap)]
         padded.append(torch.nn.functional.pad(tensor, ends) if any(gaps) else tensor)
     return torch.cat(padded)
+
+
+def _counts(mask) -> str:
+    """How many positions of each row: one number where all rows have as many, else the range."""
+    counts = mask.sum(1).tolist() or [0]
+    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _only(items, what):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from irlib.hooks.hooks import attend
 from irlib.interventions.prefill import Run, head, visible
-from irlib.models.vlm import check_finite
+from irlib.models.finite import check_finite
 
 BLOCK = 64  # positions by which the keys of an answer grow: a copy of them every so many tokens
 LEAVE = 8  # finished rows leave once they are one in so many: each leaving copies what stays

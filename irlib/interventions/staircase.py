@@ -15,7 +15,7 @@ from irlib.inputs.records import Answer, Inputs
 from irlib.interventions.decoding import Past, greedy
 from irlib.interventions.prefill import Recorder, Run, head, look, run, take
 from irlib.interventions.truncation import check_keep, layer_by_row, truncate
-from irlib.models.vlm import check_finite
+from irlib.models.finite import check_finite
 
 # Positions of variants at a time, those of an answer to come among them. Each takes the keys and
 # values of all layers: 0.5 MB in a 7B model in float16, so at most 16 GiB beside the weights.

@@ -1,7 +1,7 @@
 """What differs between model families: one row of `FAMILIES` each, and nowhere else a branch."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import nn
 from transformers import AutoProcessor
@@ -12,16 +12,9 @@ VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions."
 )
-SITES = {  # where a decoder layer can be read: module inside the layer, by the names of figure 7
-    "input_norm": "input_layernorm",
-    "attention": "self_attn",
-    "post_attention": "post_attention_layernorm",
-    "mlp": "mlp",
-    "block": "",
-}
-# Gemma's module of that name norms the attention's output before it is added; the normed residual
-# that feeds the MLP, which the paper reads, is another module
-GEMMA_SITES = SITES | {"post_attention": "pre_feedforward_layernorm"}
+
+
+CLIP, SIGLIP = "clip_vision_model", "siglip_vision_model"
 
 
 @dataclass(frozen=True)
@@ -62,6 +55,25 @@ def cross_attentions(model: nn.Module) -> tuple[nn.Module, dict[int, nn.Module]]
     return model.qformer, found
 
 
+def class_and_patches(config) -> dict:
+    """What LLaVA's processors must know to count image tokens: the patches, and CLIP's class."""
+    return {
+        "patch_size": config.vision_config.patch_size,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "num_additional_image_tokens": int(config.vision_config.model_type == CLIP),
+    }
+
+
+def tokens_of_a_view(config) -> dict:
+    """The same for OneVision's, which is told the tokens of a view themselves."""
+    vision = config.vision_config
+    return {
+        "num_image_tokens": (vision.image_size // vision.patch_size) ** 2,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "vision_aspect_ratio": config.vision_aspect_ratio,
+    }
+
+
 @dataclass(frozen=True)
 class Family:
     """What must be known of a model family beyond what transformers tells of every model.
@@ -71,8 +83,9 @@ class Family:
     where it has none, `prompt` with the picture's placeholder and `bare` without a picture.
     `placeholders` is how often that placeholder stands in the text of a prompt with a picture.
     `system` is the system prompt of the checkpoints whose turns end in `turn`. `types` are passed
-    to the model for all tokens. `sites` are the modules inside a decoder layer; `decoders` the only
-    language models, by model_type, that are supported, `because` says why. `call(model, batch)`
+    to the model for all tokens. `decoders` are the only language models, by model_type, that are
+    supported, `because` says why; `towers` the same of vision towers. `facts(config)` is what the
+    processor must know of the model, where its own file is silent. `call(model, batch)`
     gives the module and arguments that make logits; `noise` is drawn in the layout of the pixels;
     `bridge(model)` gives what stands between image tokens and patches where they are not the same.
     """
@@ -86,23 +99,34 @@ class Family:
     system: str | None = None
     turn: str = ""
     types: TokenTypes | None = None
-    sites: Mapping[str, str] = field(default_factory=lambda: SITES)
     decoders: tuple[str, ...] = ()
     because: str = ""
+    towers: tuple[str, ...] = ()
+    facts: Callable = lambda config: {}
     call: Callable = whole
     noise: Callable = pixels.on_pixels
     bridge: Callable | None = None
 
 
+LLAVA = {
+    "system": VICUNA,
+    "turn": "ASSISTANT:",
+    "towers": (CLIP, SIGLIP),
+    "facts": class_and_patches,
+}
 MROPE = TokenTypes("mm_token_type_ids", image=1, answer=0)
 QWEN = {"layout": layouts.own_resolution, "types": MROPE, "noise": pixels.on_patches}
 IDEFICS = {"layout": layouts.tiles_and_global}
 
 FAMILIES = {  # by the model_type of config.json
-    "llava": Family("LLaVA-1.5", layouts.cropped, system=VICUNA, turn="ASSISTANT:"),
-    "llava_next": Family("LLaVA-1.6", layouts.base_and_tiles, system=VICUNA, turn="ASSISTANT:"),
+    "llava": Family("LLaVA-1.5", layouts.cropped, **LLAVA),
+    "llava_next": Family("LLaVA-1.6", layouts.base_and_tiles, **LLAVA),
     "llava_onevision": Family(
-        "LLaVA-OneVision", layouts.base_and_tiles, processors.LlavaOnevisionProcessor
+        "LLaVA-OneVision",
+        layouts.base_and_tiles,
+        processors.LlavaOnevisionProcessor,
+        towers=(SIGLIP,),
+        facts=tokens_of_a_view,
     ),
     "instructblip": Family(
         "InstructBLIP",
@@ -126,7 +150,6 @@ FAMILIES = {  # by the model_type of config.json
         "Gemma 3",
         layouts.pooled,
         types=TokenTypes("token_type_ids", image=1, answer=0),
-        sites=GEMMA_SITES,
     ),
     "paligemma": Family(
         "PaliGemma",

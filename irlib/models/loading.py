@@ -9,20 +9,25 @@ import httpx2
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
+from transformers import GenerationConfig
 
 from irlib import store
-from irlib.models.families import FAMILIES, SITES, VICUNA, Family
+from irlib.models.adapters import adapter_of, apply
+from irlib.models.folders import (
+    HUB_ID,
+    check_code,
+    check_numbers,
+    check_readable,
+    check_weights,
+    told,
+)
 from irlib.models.placement import keep_gradients, placement
-from irlib.models.processors import read_processor
+from irlib.models.reading import family_of, read
 from irlib.models.vlm import VLM
-
-__all__ = ["FAMILIES", "SITES", "VICUNA", "Family", "load"]
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     device: str | torch.device | None = None,
     device_map: str | Mapping | None = None,
@@ -36,32 +41,45 @@ def load(
     spreads a model over all GPUs, and what they cannot hold over CPU and disk; "balanced",
     "sequential" and a dict `{module: device}` are transformers' too. `quantization` is "4bit" (nf4)
     or "8bit", packed by bitsandbytes as the weights are read. Only safetensors are read and no
-    remote code is run. Raises `ValueError` for a name that is none of the three, for a model that
+    remote code is run. An adapter in the folder is applied, by peft, and named: `vlm.base` is what
+    it was put into. Raises `ValueError` for a name that is none of the three, for a model that
     is no vision-language model of a known family and for a device or dtype that is not there,
     `OSError` where it cannot be read, `ImportError` for quantization without bitsandbytes.
 
     >>> load("mini-llava").n_layers >= 12
     True
     """
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str | Path) or not str(name):
         raise ValueError(
             f"asked for the model {name!r}; give the name of a bundled model, a folder or a hub id"
         )
+    given, name = name, str(name)
     bundled = {path.parent.name: path.parent for path in minis().glob("*/config.json")}
-    path, local = bundled.get(name, Path(name)), False
+    path, local = bundled.get(name, Path(name).expanduser()), False
     try:
         local = path.is_dir()
         source = str(path) if local else name
-        _check_name(name, local, revision, bundled)
-        if local:
-            _check_readable(path)
-        else:
-            _check_hub(name, revision)
-        config = _config(source, revision)
+        _check_name(given, path, revision, bundled)
+        adapter = _check(name, source, revision)
+        base = source if adapter is None else adapter.base
+        if base != source:  # it has its own revisions
+            revision = None
+            _check(name, base, revision)
+        config = told(base, "config.json", revision=revision)
+        if config is None and constants.HF_HUB_OFFLINE and not Path(base).is_dir():
+            raise FileNotFoundError(
+                "the hub is not asked (HF_HUB_OFFLINE), its cache has no config"
+            )
         family = family_of(name, config)
-        _check_weights(name, path)
         where = placement(device, device_map, dtype, quantization, config)
-        processor, model = _read(family, source, revision, where)
+        processor, model = read(
+            family, base, processor=adapter and adapter.processor, revision=revision, **where
+        )
+        if "quantization_config" not in config:
+            check_numbers(name, base, revision=revision)
+        if adapter is not None:
+            apply(name, model, adapter)
+            model.name_or_path = str(adapter.folder)
     except OSError as error:
         missing = "check what is in the folder" if local else "check the name, the network"
         raise OSError(
@@ -76,69 +94,42 @@ def load(
         if getattr(part, "generation_config", None) is not None:
             part.generation_config = GenerationConfig(do_sample=False, **ends)
     model = keep_gradients(model.eval().requires_grad_(False))
-    return VLM(path.resolve().name if local else name, model, processor, family)
+    base = adapter.base if adapter else None
+    return VLM(path.resolve().name if local else name, model, processor, family, base)
 
 
-def _read(family, source, revision, where):
-    """Processor and model of a folder or hub id, every weight of the model among its files."""
-    try:
-        processor = read_processor(family.processor, source, revision=revision)
-        model, told = AutoModelForImageTextToText.from_pretrained(
-            source,
-            revision=revision,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            output_loading_info=True,
-            **where,
-        )
-    except (ImportError, RuntimeError, ValueError, SafetensorError) as error:
-        map_too = "" if "" in where["device_map"] else ", and look over the device_map"
-        raise ValueError(
-            f"asked for the model {source!r}, found a folder of {family.title} whose files do not "
-            f"fit together ({' '.join(str(error).split())}); take config, weights and processor "
-            f"from one checkpoint{map_too}"
-        ) from error
-    if missing := sorted(told["missing_keys"]):
-        raise ValueError(
-            f"asked for the model {source!r}, found no weights for {len(missing)} tensors of its "
-            f"config, {', '.join(missing[:3])} among them; they would be random: take config and "
-            "weights from one checkpoint"
-        )
-    return processor, model
+def _check(name, source, revision):
+    """The adapter of a folder or hub id that can be read and names no code of its own, or None."""
+    if Path(source).is_dir():
+        check_readable(Path(source))
+    else:
+        _check_hub(source, revision)
+    check_code(name, source, revision=revision)
+    check_weights(name, Path(source))
+    return adapter_of(name, source, revision=revision)
 
 
-def _check_name(name, local, revision, bundled):
+def _check_name(given, path, revision, bundled):
     """Refuse a name that is neither here nor a hub id, and a folder's revision."""
+    name, local = str(given), path.is_dir()
     if local and revision is not None:
         raise ValueError(
             f"asked for the revision {revision!r} of {name!r}, found a local folder, which holds "
             "one; leave revision out, or give the hub id"
         )
-    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if path.is_symlink() and not path.exists():
+        raise ValueError(
+            f"asked for the model {name!r}, found a link to {str(path.readlink())!r}, which is not "
+            "there; mend the link, or name the folder itself"
+        )
+    folder = isinstance(given, Path) or name.startswith("~")  # it can be nothing else
+    if not local and (folder or not re.fullmatch(HUB_ID, name)):
         near = difflib.get_close_matches(name, bundled, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
             f"asked for the model {name!r}, found no bundled model, no local folder and no hub id "
             f"of that name{hint}; use one of {sorted(bundled)}, a folder, or owner/name"
         )
-
-
-def _check_readable(path):
-    """Raise `OSError` for a folder, or a file in it, that may not be read."""
-    for file in path.iterdir():
-        if file.is_file():
-            file.open("rb").close()
-
-
-def _config(source, revision) -> dict:
-    """The raw config.json; raises `OSError` where it holds no JSON object."""
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-    except TypeError:  # of transformers, which takes it for one
-        config = None
-    if not isinstance(config, dict):
-        raise OSError("its config.json holds no JSON object")
-    return config
 
 
 def _check_hub(name, revision):
@@ -159,50 +150,3 @@ def _check_hub(name, revision):
 
 def minis():
     return store.root() / "data" / "minis"
-
-
-def family_of(name, config) -> Family:
-    """The family of a raw config.json, before any default of transformers fills its gaps."""
-    if not config:
-        raise FileNotFoundError("it has no config.json")
-    if "auto_map" in config:
-        raise ValueError(
-            f"asked for the model {name!r}, found that its config.json names code of its own "
-            "(auto_map), which is never run; use the checkpoint converted for transformers, often "
-            "named ...-hf"
-        )
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ValueError(
-            f"asked for the model {name!r}, found the family {kind!r}; known are "
-            f"{sorted(FAMILIES)}: use one of them or add a row to FAMILIES in families.py"
-        )
-    if config.get("image_token_id", config.get("image_token_index")) is None:
-        raise ValueError(
-            f"asked for the model {name!r}, found no image token in its config.json; "
-            "add image_token_id, the id that stands for one image feature in the prompt"
-        )
-    text = config.get("text_config", {})
-    if not isinstance(text, dict):
-        raise ValueError(
-            f"asked for the model {name!r}, found text_config {text!r} in its config.json; take a "
-            "config that describes the language model"
-        )
-    family, decoder = FAMILIES[kind], text.get("model_type")
-    if family.decoders and decoder not in family.decoders:
-        raise ValueError(
-            f"asked for the model {name!r}, found {family.title} with the language model "
-            f"{decoder!r}: {family.because}; use a checkpoint with {' or '.join(family.decoders)}"
-        )
-    return family
-
-
-def _check_weights(name, path):
-    """Refuse a folder with weights of the kinds that can hold code, and none of safetensors."""
-    files = sorted(found.name for found in path.iterdir()) if path.is_dir() else []
-    others = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-    if others and not any(file.endswith(".safetensors") for file in files):
-        raise ValueError(
-            f"asked for the model {name!r}, found its weights in {others} and none in safetensors; "
-            "convert them: pickled files can hold code and are not read"
-        )

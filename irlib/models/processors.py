@@ -4,9 +4,14 @@ That one needs torchvision, which irlib does without. transformers reads what a 
 from the names of its parameters, hence these classes: the same processor, its videos left out.
 """
 
+from collections.abc import Mapping
+
 import transformers
 from transformers import AutoImageProcessor, ProcessorMixin
 from transformers.models.smolvlm import processing_smolvlm
+from transformers.processing_utils import TextKwargs
+
+from irlib.models.folders import told
 
 
 class InternVLProcessor(transformers.InternVLProcessor):
@@ -93,11 +98,32 @@ class SmolVLMProcessor(transformers.SmolVLMProcessor):
 def read_processor(kind: type, source: str, *, revision: str | None = None) -> ProcessorMixin:
     """The processor of a folder or hub id, its pictures handled by PIL wherever it is read.
 
-    `kind` is a class above or transformers' AutoProcessor. Raises `OSError` or `ValueError` where
-    its files are missing or broken.
+    `kind` is a class above or transformers' AutoProcessor. No setting of its tokenizers cuts or
+    pads a prompt. Raises `OSError` or `ValueError` where its files are missing or broken.
     """
-    processor = kind.from_pretrained(source, revision=revision)
+    processor = kind.from_pretrained(source, revision=revision, trust_remote_code=False)
     processor.image_processor = AutoImageProcessor.from_pretrained(
-        source, revision=revision, backend="pil"
+        source, revision=revision, backend="pil", trust_remote_code=False
     )
+    for tokenizer in (processor.tokenizer, getattr(processor, "qformer_tokenizer", None)):
+        if tokenizer is not None:
+            _free(tokenizer)
     return processor
+
+
+def fill(
+    processor: ProcessorMixin, facts: Mapping, source: str, *, revision: str | None = None
+) -> None:
+    """Give the processor the facts of its model on which its processor_config.json is silent."""
+    said = told(source, "processor_config.json", revision=revision) or {}
+    for name, value in facts.items():
+        if said.get(name) is None:
+            setattr(processor, name, value)
+
+
+def _free(tokenizer):
+    """Take from a tokenizer what its folder sets of a call: processors would call it with that."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    for setting in TextKwargs.__annotations__:
+        tokenizer.init_kwargs.pop(setting, None)

@@ -43,7 +43,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from irlib.models.loading import VICUNA
+from irlib.models.families import VICUNA
 from irlib.models.shards import Planned, Weights, write_shards
 
 ADDED = {"<im_patch>": "<image>", "<im_start>": "<im_start>", "<im_end>": "<im_end>"}
@@ -99,7 +99,8 @@ def convert(
 
 def _config(base, delta, vision, rows):
     """LLaVA's config around LLaMA's and CLIP's; the activation `linear` is none at all."""
-    text, tower = LlamaConfig.from_pretrained(base), CLIPVisionConfig.from_pretrained(vision)
+    text = LlamaConfig.from_pretrained(base, trust_remote_code=False)
+    tower = CLIPVisionConfig.from_pretrained(vision, trust_remote_code=False)
     text.vocab_size = rows + len(ADDED)
     return LlavaConfig(
         vision_config=tower,
@@ -119,7 +120,9 @@ def _processor(base, delta, vision, config, rows):
             f"asked for the tokenizer of {base}, found no tokenizer.json; take a base folder that "
             "has one, such as huggyllama/llama-7b"
         )
-    llama = LlamaTokenizer.from_pretrained(base, legacy=True)  # a word begins after special tokens
+    llama = LlamaTokenizer.from_pretrained(  # legacy: a word begins after special tokens
+        base, legacy=True, trust_remote_code=False
+    )
     told = _told(delta / "added_tokens.json")
     found = {name: told.get(name, len(llama) + i) for i, name in enumerate(ADDED)}
     wanted = {name: rows + i for i, name in enumerate(ADDED)}
@@ -144,7 +147,7 @@ def _processor(base, delta, vision, config, rows):
         extra_special_tokens={"image_token": added[0]},
     )
     return LlavaProcessor(
-        LlavaImageProcessorPil.from_pretrained(vision, do_pad=True),
+        LlavaImageProcessorPil.from_pretrained(vision, do_pad=True, trust_remote_code=False),
         tokenizer,
         patch_size=config.vision_config.patch_size,
         vision_feature_select_strategy="default",
@@ -161,7 +164,7 @@ def _told(path):
 def _plan(base, delta, vision, config, rows):
     """Every tensor of the model, by its published LLaVA name, checked against LLaVA's classes."""
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     plan, used = {}, set()
     for key, meta in model.state_dict().items():
         part, name = key.removeprefix("model.").split(".", 1)

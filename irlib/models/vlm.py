@@ -4,22 +4,38 @@ import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from irlib.inputs import preparing
 from irlib.inputs.records import Answer, Features, Inputs
+from irlib.inputs.tokens import check_length
+from irlib.models.finite import check_finite, check_pixels, finite_scores
+from irlib.models.sites import sites_of
 
 
 @dataclass(frozen=True, eq=False)
 class VLM:
-    """A vision-language model as the instruments see it: a plain record, made by `load`."""
+    """A vision-language model as the instruments see it: a plain record, made by `load`.
+
+    `base` is the folder or hub id of the weights that an adapter was put into, None without one.
+    """
 
     name: str
     model: nn.Module
     processor: object
     family: object
+    base: str | None = None
+
+    def __repr__(self) -> str:
+        few = self.quantization or str(self.dtype).removeprefix("torch.")
+        made = f", adapter on {self.base}" if self.base else ""
+        return (
+            f"VLM({self.name}, {self.family.title}{made}, {self.n_layers} layers, {few} on "
+            f"{self.device})"
+        )
 
     @property
     def decoder(self) -> nn.Module:
@@ -73,15 +89,25 @@ class VLM:
         token = self.processor.image_token
         return getattr(token, "content", token)
 
+    @cached_property
+    def sites(self) -> dict[str, str]:
+        """The sites of figure 7 that its layers have: `{site: the module's name in a layer}`."""
+        return sites_of(self.decoder)
+
     def site(self, name: str) -> dict[int, nn.Module]:
-        """`{layer: module}` for a site of figure 7; raises `ValueError` for an unknown one."""
-        if name not in self.family.sites:
+        """`{layer: module}` for a site of figure 7; raises `ValueError` for one that is not there.
+
+        >>> from irlib import load
+        >>> list(load("mini-llava").site("mlp"))[:3]
+        [0, 1, 2]
+        """
+        if name not in self.sites:
             raise ValueError(
-                f"asked for the site {name!r}, found no such site in {self.family.title}; "
-                f"use one of {list(self.family.sites)}"
+                f"asked for the site {name!r}, found no such site in the layers of {self.name} "
+                f"({type(self.decoder.layers[0]).__name__}); use one of {list(self.sites)}"
             )
         layers = self.decoder.layers
-        return {i: layer.get_submodule(self.family.sites[name]) for i, layer in enumerate(layers)}
+        return {i: layer.get_submodule(self.sites[name]) for i, layer in enumerate(layers)}
 
     def prepare(self, sample=None, *, image=None, question: str | None = None) -> Inputs:
         """The `Inputs` of a sample, of a list of samples, or of any picture and question.
@@ -103,7 +129,7 @@ class VLM:
         >>> list(vlm.encode(vlm.prepare(question="What is a cat?")).batch)
         ['input_ids', 'attention_mask']
         """
-        _check_pixels(inputs)
+        check_pixels(inputs)
         pictures = [visual for visual in inputs.visual if visual and "pixel_values" in visual]
         if not pictures:
             return inputs
@@ -127,7 +153,7 @@ class VLM:
         They are on the device of the inputs, wherever the last layer is. Raises `ValueError` where
         pixels or logits are not finite numbers.
         """
-        _check_pixels(inputs)
+        check_pixels(inputs)
         model, batch = self.family.call(self.model, inputs.batch)
         logits = model(**batch, use_cache=False, **kwargs).logits.to(self.device)
         check_finite("logits", logits)
@@ -137,14 +163,15 @@ class VLM:
     def answer(self, inputs: Inputs, *, max_new_tokens: int | None = None) -> Answer:
         """The greedy `Answer` of each row, at most `max_new_tokens` long (the sample's, if None).
 
-        Raises `ValueError` where pixels or logits are not finite numbers.
+        Raises `ValueError` where pixels or logits are not finite numbers, and where prompt and
+        answer are longer than the model's positions.
 
         >>> from irlib import load
         >>> vlm = load("mini-llava")
         >>> len(vlm.answer(vlm.prepare(question="What is a cat?"), max_new_tokens=2).texts)
         1
         """
-        _check_pixels(inputs)
+        check_pixels(inputs)
         limits = [max_new_tokens or sample.max_new_tokens for sample in inputs.samples]
         settings = copy.deepcopy(self.model.generation_config)
         settings.update(max_new_tokens=max(limits), suppress_tokens=[self.image_token_id])
@@ -152,8 +179,9 @@ class VLM:
         made = model.generate(
             **{"input_ids": inputs.text["input_ids"]} | batch,
             generation_config=settings,
-            logits_processor=[_finite_scores],
+            logits_processor=[finite_scores],
         )[:, inputs.length :].cpu()
+        check_length(self, inputs.length + made.shape[1], "a prompt and its answer")
         return self.read(made, limits)
 
     def read(self, made: Tensor, limits: Sequence[int]) -> Answer:
@@ -179,23 +207,3 @@ class VLM:
         """The token ids that end an answer."""
         end = self.model.generation_config.eos_token_id
         return torch.tensor(end if isinstance(end, list) else [] if end is None else [end])
-
-
-def _check_pixels(inputs):
-    for visual in inputs.visual:
-        check_finite("pixels", visual and visual.get("pixel_values"))
-
-
-def check_finite(what: str, values: Tensor | None) -> None:
-    """Raise `ValueError` where `values` are not finite numbers; `what` names them."""
-    if values is not None and not values.isfinite().all():
-        raise ValueError(
-            f"asked the model for an answer, found {what} that are not finite numbers; check the "
-            "picture and the weights, and try dtype=float32 where the model runs in float16"
-        )
-
-
-def _finite_scores(ids, scores):
-    """A logits processor that changes nothing; suppressed tokens are -inf, a NaN is a fault."""
-    check_finite("logits", scores.nan_to_num(neginf=0.0, posinf=torch.inf, nan=torch.nan))
-    return scores

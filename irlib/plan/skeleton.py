@@ -13,7 +13,8 @@ from transformers import (
 )
 
 from irlib.models.families import Family
-from irlib.models.loading import family_of, minis
+from irlib.models.loading import minis
+from irlib.models.reading import family_of
 
 
 def skeleton(name: str) -> tuple[nn.Module, Family, dict]:
@@ -51,5 +52,7 @@ def skeleton(name: str) -> tuple[nn.Module, Family, dict]:
     family, told = family_of(name, told), dict(told)
     config = AutoConfig.for_model(told.pop("model_type"), **told)
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=config.dtype)
+        model = AutoModelForImageTextToText.from_config(
+            config, dtype=config.dtype, trust_remote_code=False
+        )
     return model, family, images

@@ -124,8 +124,17 @@ def notebook(path: Path) -> str | None:
 
 def model(vlm) -> str:
     """Return what the weights are: a sha256 of a local folder's files, the hub's commit, or, for a
-    model made in memory, a sha256 of its tensors."""
-    folder = Path(vlm.model.name_or_path or "\0")
+    model made in memory, a sha256 of its tensors. With an adapter, of both, which says so."""
+    place, base = vlm.model.name_or_path, getattr(vlm, "base", None)
+    if base is None or base == place:
+        told = _weights(vlm, place)
+        return f"adapter and base {told}" if base else told
+    return f"adapter {_weights(vlm, place)} on {_weights(vlm, base)}"
+
+
+def _weights(vlm, place: str) -> str:
+    """What the weights at one place are: a folder's files, a commit, or the tensors in memory."""
+    folder = Path(place or "\0")
     digest = hashlib.sha256()
     if "\0" not in str(folder) and folder.is_dir():
         for path in sorted(folder.rglob("*")):  # InstructBLIP's second tokenizer is a folder

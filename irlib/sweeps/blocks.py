@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from irlib.hooks.registry import attention_of
 from irlib.interventions.staircase import answers_by_layer
 from irlib.models.loading import load
 from irlib.store import provenance
@@ -87,7 +88,7 @@ def describe(vlm) -> dict[str, object]:
         "weights": _weights(vlm.model),
         "dtype": str(vlm.dtype),
         "quantised": json.loads(json.dumps(getattr(quantised, "to_dict", dict)(), default=str)),
-        "attention": str(vlm.decoder.config._attn_implementation),
+        "attention": attention_of(vlm.decoder),
         "generation": json.loads(vlm.model.generation_config.to_json_string()),
         "words": _words(vlm),
         "device": named,

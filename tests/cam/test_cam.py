@@ -9,6 +9,7 @@ from conftest import hooks_on, make_sample, noise_picture
 from torch import nn
 
 from irlib.cam.cam import _heat, llava_cam
+from irlib.cam.targets import _tokens_of
 from irlib.hooks.hooks import edit
 from irlib.inputs.records import Answer
 
@@ -216,6 +217,43 @@ def test_word_target_reads_its_own_tokens_alone(tiny_llava, asked):
     assert np.allclose(maps.heat[1], naive(features, slope), **CLOSE)
     whole = llava_cam(tiny_llava, inputs, answer, target="yes no Describe it")
     assert np.array_equal(whole.heat, llava_cam(tiny_llava, inputs, answer).heat)
+
+
+def said(vlm, text):
+    ids = vlm.processor.tokenizer(text, add_special_tokens=False).input_ids
+    return Answer((torch.tensor(ids),), (text,))
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "first"),
+    [
+        ("no cat, yes cat", "cat", "no cat"),  # said twice: where it is said first
+        ("yes yes yes", "yes", "yes"),
+        ("no yes no yes", "yes no", "no yes no"),
+        ("a redcat is a cat", "cat", "a redcat is a cat"),  # a whole word before a part of one
+        ("a redcat is it", "cat", "a redcat"),  # and a part of one where there is no other
+        ("no CAT. A cat", "cat", "no CAT"),
+        ("is it (a cat)? cat", "(a cat)?", "is it (a cat)?"),
+    ],
+)
+def test_a_target_is_read_where_it_first_stands_as_whole_words(tiny_llava, text, target, first):
+    decode, answer = tiny_llava.processor.tokenizer.decode, said(tiny_llava, text)
+    chosen = _tokens_of(tiny_llava, answer.ids[0], target)
+    ids = answer.ids[0]
+    spelled = decode(ids[chosen])
+    assert target.lower() in spelled.lower()
+    assert chosen == list(range(chosen[0], chosen[-1] + 1))
+    before, through = decode(ids[: chosen[0]]), decode(ids[: chosen[-1] + 1])
+    assert len(before) <= len(first) - len(target) <= len(first) <= len(through)
+    assert through.startswith(first)
+    assert target.lower() not in decode(ids[chosen[1:]]).lower()  # no token more than it takes
+    assert target.lower() not in decode(ids[chosen[:-1]]).lower()
+
+
+@pytest.mark.parametrize("target", ["", " ", "\n"])
+def test_a_target_of_no_words_is_refused(tiny_llava, asked, target):
+    with pytest.raises(ValueError, match=r"asked for the words .* of the answer, found"):
+        llava_cam(tiny_llava, *asked, target=target)
 
 
 def test_word_that_the_answer_does_not_hold_is_refused(tiny_llava, asked):

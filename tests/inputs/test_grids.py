@@ -1,12 +1,16 @@
 import copy
+from dataclasses import replace
 
+import families
 import numpy as np
 import pytest
 import torch
-from conftest import make_sample, noise_picture
+from conftest import make_sample, noise_picture, randomise
 from PIL import Image
 
 from irlib.inputs.grids import Grid, cells_of, crop_grid, grid_of
+from irlib.models.layouts import pooled
+from irlib.models.loading import load
 from irlib.tasks.pictures import open_picture
 
 
@@ -101,6 +105,77 @@ def test_centre_crop_leaves_the_sides_out(tiny_llava):
     high = tiny_llava.prepare(make_sample(noise_picture(40, 80, seed=0))).grid
     assert high.boxes.min(0).tolist()[:2] == [0, 20]
     assert high.boxes.max(0).tolist()[2:] == [40, 60]
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "high"])
+@pytest.mark.parametrize("size", [(60, 41), (41, 23), (100, 57), (1000, 301), (29, 28), (64, 64)])
+def test_the_resized_edge_is_cut_to_whole_pixels_as_the_processor_cuts_it(tiny_llava, size, turned):
+    """60 x 41 becomes 40.98 x 28 pixels: 40, and not 41, so that the crop leaves out 6 on the left.
+
+    Oracle: how large the processor itself makes the picture, and what its crop takes of it.
+    """
+    size = size[::-1] if turned else size
+    images = tiny_llava.processor.image_processor
+    made = images(noise_picture(*size, seed=0), do_center_crop=False, return_tensors="np")
+    height, width = made["pixel_values"].shape[-2:]
+    boxes = tiny_llava.prepare(make_sample(noise_picture(*size, seed=0))).grid.boxes
+    left, top = (width - 28) // 2, (height - 28) // 2
+    cell = (7 * size[0] / width, 7 * size[1] / height)
+    start = (left * size[0] / width, top * size[1] / height)
+    assert np.allclose(boxes[0], [*start, start[0] + cell[0], start[1] + cell[1]])
+    assert np.allclose(boxes[-1, :2], [start[0] + 3 * cell[0], start[1] + 3 * cell[1]])
+    ramp = np.zeros((1, 3, height, width), np.float32) + np.arange(width)  # as wide as resized
+    cropped = images.center_crop(ramp[0], size=images.crop_size)
+    assert cropped[0, 0, 0] == left
+
+
+@pytest.mark.parametrize("size", [(101, 40), (100, 33), (40, 101), (97, 24)])
+def test_the_last_crop_of_a_side_that_does_not_divide_is_narrower(family, size):
+    """Oracle: the crops that Gemma 3's processor makes by pan and scan."""
+    vlm = family("gemma3")  # its image processor alone: transformers' Gemma 3 asks for no crops
+    settings = {
+        "pan_and_scan_min_crop_size": 10, "pan_and_scan_max_num_crops": 4,
+        "pan_and_scan_min_ratio_to_activate": 1.2,
+    }  # fmt: skip
+    images = vlm.processor.image_processor
+    picture = noise_picture(*size, seed=0)
+    pixels = np.asarray(picture).transpose(2, 0, 1)
+    crops = [crop.shape[-2:] for crop in images.pan_and_scan(pixels, **settings)]
+    longer = int(size[1] > size[0])  # the axis that is cut
+    sides = [shape[1 - longer] for shape in crops]
+    assert len(set(sides)) == 2  # one is narrower
+    made = images(picture, do_pan_and_scan=True, return_tensors="pt", **settings)
+    assert len(made["pixel_values"]) == 1 + len(sides)
+    grid = pooled(vlm, made, size)
+    for number, side in enumerate(sides):
+        boxes = grid.boxes[16 * (number + 1) : 16 * (number + 2)]
+        assert np.isclose(boxes[:, longer].min(), sum(sides[:number]))
+        assert np.isclose(boxes[:, longer + 2].max(), sum(sides[: number + 1]))
+        assert np.allclose(boxes[:, longer + 2] - boxes[:, longer], side / 4)
+
+
+@pytest.mark.parametrize(
+    ("most", "shrunk"), [(5, False), (4, True), (6, False)], ids=["1.095", "1.22", "1"]
+)
+def test_tiles_are_shrunk_only_where_there_are_a_tenth_too_many(tmp_path, most, shrunk):
+    """8 x 12 tokens where 80 are allowed: a ratio of 1.095, which is let pass, as by the model."""
+    tiny, cap = families.llava_onevision(), f"anyres_max_{most}"
+    pinpoints = [[56, 84]]
+    tiny.processor.vision_aspect_ratio = cap
+    images = type(tiny.processor.image_processor)
+    tiny.processor.image_processor = images(
+        size={"height": 28, "width": 28}, image_grid_pinpoints=pinpoints
+    )
+    config = tiny.config | {"image_grid_pinpoints": pinpoints, "vision_aspect_ratio": cap}
+    families.save(
+        "llava_onevision", tmp_path / "o", randomise=randomise, tiny=replace(tiny, config=config)
+    )
+    vlm = load(tmp_path / "o", device="cpu")
+    inputs = vlm.prepare(make_sample(noise_picture(84, 56, seed=0)))
+    assert vlm.forward(inputs).isfinite().all()  # which counts the features itself
+    rows, cols = inputs.grid.shape
+    assert ((rows, cols) == (8, 12)) is not shrunk
+    assert len(inputs.grid.boxes) == 16 + rows * (cols + 1)
 
 
 def test_crop_larger_than_the_picture_reaches_beyond_it():

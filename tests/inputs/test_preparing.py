@@ -7,7 +7,7 @@ from conftest import make_sample, noise_picture
 
 from irlib.inputs.preparing import _spans
 from irlib.inputs.records import SEGMENTS, Answer
-from irlib.models.loading import VICUNA
+from irlib.models.families import VICUNA
 from irlib.tasks.samples import Sample
 
 

@@ -14,7 +14,9 @@ from irlib.cam.cam import llava_cam
 from irlib.hooks.hooks import edit
 from irlib.inputs.records import Answer
 from irlib.interventions.truncation import truncate
-from irlib.models.loading import FAMILIES, SITES, load
+from irlib.models.families import FAMILIES
+from irlib.models.loading import load
+from irlib.models.sites import SITES
 from irlib.sweeps.table import sweep
 
 
@@ -96,8 +98,12 @@ def test_sampling_defaults_of_a_checkpoint_are_dropped(tiny_folder, tiny_llava, 
 def test_each_site_is_a_module_of_each_layer(tiny_llava, name):
     site = tiny_llava.site(name)
     assert list(site) == [0, 1, 2, 3]
+    own = {
+        "input_norm": "input_layernorm", "attention": "self_attn", "mlp": "mlp", "block": "",
+        "post_attention": "post_attention_layernorm",
+    }  # fmt: skip
     for layer, module in zip(tiny_llava.decoder.layers, site.values(), strict=True):
-        assert module is (getattr(layer, SITES[name]) if SITES[name] else layer)
+        assert module is (getattr(layer, own[name]) if own[name] else layer)
 
 
 def test_greedy_answer_equals_a_naive_loop(tiny_llava, sample):

@@ -26,7 +26,8 @@ from transformers import (
 )
 
 from irlib import cli
-from irlib.models.loading import VICUNA, load
+from irlib.models.families import VICUNA
+from irlib.models.loading import load
 from irlib.models.shards import Weights
 from irlib.models.shikra import convert
 
