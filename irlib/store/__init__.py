@@ -7,6 +7,7 @@ from irlib.faces import face
 if TYPE_CHECKING:
     from irlib.store.compare import differences as differences
     from irlib.store.figure import save_figure as save_figure
+    from irlib.store.files import ready as ready
     from irlib.store.files import write as write
     from irlib.store.places import figures as figures
     from irlib.store.places import inside as inside
