@@ -1,27 +1,34 @@
 """The `irlib` command: reproduce, plan, list, explore, shikra, and the project's own upkeep."""
 
 import argparse
-import io
-import json
-import re
-import subprocess
+import os
+import signal
 import sys
 from collections.abc import Sequence
-
-import pandas as pd
+from pathlib import Path
 
 from irlib import store
-from irlib.reproduce import copies, jobs, listing, runner
-from irlib.store.compare import differences
+from irlib.reproduce import committed, copies, jobs, listing, runner
+from irlib.reproduce.ending import Processes, stoppable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, or 1 after any failure."""
+    """Run the command line and return its exit code: 0, 1 after any failure, 128 and the signal's
+    number where a signal ended it."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        with stoppable():
+            return options.run(options)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return _say(f"irlib: {error}", failed=True)
+    except KeyboardInterrupt as stopped:
+        number = signal.Signals(stopped.args[0] if stopped.args else signal.SIGINT)
+        _say(
+            f"irlib: stopped by {number.name}; no process of it is left, and what was finished is "
+            "kept; the same command goes on.",
+            failed=True,
+        )
+        return 128 + number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     figures = command("reproduce", _reproduce, "Regenerate figures from their notebooks.")
     running(figures)
     choosing(figures)
+    figures.add_argument("--out", metavar="DIR", help="where figures go; else a --set: trials/")
+    figures.add_argument("--pdf", action="store_true", help="a pdf of each figure besides")
     figures.add_argument(
         "--scheduler", metavar="ADDRESS", help="sweep on dask workers, e.g. tcp://127.0.0.1:8786"
     )
@@ -94,7 +103,8 @@ def _planned(options) -> list[runner.Job]:
         if not equals or not name.isidentifier():
             raise ValueError(f"--set was given {item!r}; it has no NAME=VALUE; write --set n=8.")
         settings[name] = value
-    return jobs.plan(options.stems, profile=options.profile, settings=settings)
+    asked = {name: getattr(options, name) for name in ("out", "pdf") if name in options}
+    return jobs.plan(options.stems, profile=options.profile, settings=settings, **asked)
 
 
 def _notebooks(options) -> int:
@@ -108,20 +118,17 @@ def _notebooks(options) -> int:
 
 
 def _gallery(_) -> int:
-    readme = store.root() / "README.md"
-    lines = readme.read_text(encoding="utf-8").splitlines()
-    for place, line in enumerate(lines):
-        if row := re.match(r'\| <img src="(figures/mini/(\w+))\.png".*?\|.*?\| ', line):
-            told = json.loads((store.root() / f"{row[1]}.json").read_text(encoding="utf-8"))
-            verdicts = [f"{one['outcome']}: {one['claim']}" for one in told["verdicts"]]
-            lines[place] = f"{row[0]}{'<br>'.join(verdicts).replace('|', chr(92) + '|')} |"
-    store.write(readme, ("\n".join(lines) + "\n").encode())
+    committed.gallery()
     return 0
 
 
 def _report(outcomes: Sequence[runner.Outcome]) -> int:
     for outcome in outcomes:
-        _say(f"{outcome.stem:26} {outcome.minutes:6.2f} min")
+        where = f"  {_short(outcome.figure)}" if outcome.figure and not outcome.failure else ""
+        state = ", left as it was: the numbers agree" if outcome.kept and where else ""
+        _say(f"{outcome.stem:26} {outcome.minutes:6.2f} min{where}{state}")
+        for sentence in outcome.said:
+            _say(f"    {sentence}")
     failed = [outcome for outcome in outcomes if outcome.failure]
     for outcome in failed:
         _say(f"\n{outcome.failure}")
@@ -137,30 +144,17 @@ def _list(options) -> int:
 
 def _explore(_) -> int:
     notebook = store.root() / "notebooks/explore.ipynb"
-    order = [sys.executable, "-m", "jupyter", "lab", str(notebook), "--ip=127.0.0.1"]
-    return int(subprocess.run(order, check=False).returncode != 0)
+    order = [sys.executable, "-P", "-m", "jupyter", "lab", str(notebook), "--ip=127.0.0.1"]
+    with Processes() as processes:
+        return int(processes.run(order, setting=os.environ)[0] != 0)
 
 
 def _check(options) -> int:
-    passed = failed = 0
-    for stem in jobs.stems():
-        fresh = store.figures(options.profile) / f"{stem}.csv"
-        committed = _committed(f"figures/{options.profile}/{stem}.csv")
-        if committed is None or not fresh.is_file():
-            missing = "was made: run make figures" if committed else "is committed: commit it"
-            found = [f"no {stem}.csv {missing}"]
-        else:
-            found = differences(pd.read_csv(fresh), pd.read_csv(io.StringIO(committed)))
-        passed, failed = passed + (not found), failed + bool(found)
-        _say(f"{stem:26} " + ("agrees" if not found else "; ".join(found)))
-    return _count(passed, failed)
-
-
-def _committed(path: str) -> str | None:
-    """Return a file as git has it at HEAD, None where it has none."""
-    order = ["git", "-C", str(store.root()), "show", f"HEAD:{path}"]
-    shown = subprocess.run(order, capture_output=True, text=True, check=False)
-    return shown.stdout if shown.returncode == 0 else None
+    found = {stem: committed.compared(stem, options.profile) for stem in jobs.stems()}
+    for stem, differences in found.items():
+        _say(f"{stem:26} " + ("; ".join(differences) or "agrees"))
+    failed = sum(map(bool, found.values()))
+    return _count(len(found) - failed, failed)
 
 
 def _shikra(options) -> int:
@@ -168,6 +162,11 @@ def _shikra(options) -> int:
 
     done = convert(options.base, options.delta, vision=options.vision, out=options.out)
     return _say(f'Shikra is in {done}: irlib.load("{done}") reads it')
+
+
+def _short(path: Path) -> str:
+    """Return a path from the current folder on, if it lies there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _count(passed: int, failed: int) -> int:

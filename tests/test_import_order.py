@@ -25,7 +25,7 @@ FLOORS = (  # a room imports from lower floors and from itself, never from its o
 )
 FLOOR = {room: i for i, line in enumerate(FLOORS) for room in line.split()}
 DOORS = {  # the only modules that import a library
-    "papermill": {"reproduce.runner"},
+    "papermill": {"reproduce.execution", "reproduce.parameters"},
     "ipywidgets": {"explorer.view"},
     "matplotlib": {"cam.maps", "explorer.view", "plots", "store.figure"},
     "transformers": {
@@ -46,7 +46,8 @@ DOORS = {  # the only modules that import a library
     "pooch": {"scores.chair"},
     "nltk": {"scores.lemmas"},
     "distributed": {"sweeps.engines"},
-    "filelock": {"sweeps.answers"},
+    "filelock": {"reproduce.ending", "sweeps.answers"},
+    "psutil": {"reproduce.ending"},
 }
 TORCHLESS = {"faces", "scores", "store", "tasks", "plots", "reproduce", "cli"}
 HOME = Path(irlib.__file__).parent

@@ -7,10 +7,10 @@ from irlib.faces import face
 if TYPE_CHECKING:
     from irlib.reproduce.jobs import plan as plan
     from irlib.reproduce.jobs import stems as stems
+    from irlib.reproduce.parameters import declared as declared
+    from irlib.reproduce.parameters import typed as typed
     from irlib.reproduce.runner import Job as Job
     from irlib.reproduce.runner import Outcome as Outcome
-    from irlib.reproduce.runner import declared as declared
     from irlib.reproduce.runner import run as run
-    from irlib.reproduce.runner import typed as typed
 
 __getattr__, __dir__, __all__ = face(__name__)

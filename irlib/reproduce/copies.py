@@ -42,6 +42,21 @@ def failure(notebook: Path, copy: Path, code: int, stderr: str, stale: Sequence[
     return ""
 
 
+def said(copy: Path) -> list[str]:
+    """Return the sentences that a notebook closes with: what it shows where it saves its figure,
+    and after that, as text."""
+    cells = [cell for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code"]
+    saving = [i for i, cell in enumerate(cells) if "save_figure(" in cell.source]
+    outputs = [output for cell in cells[saving[-1] :] for output in cell.outputs] if saving else []
+    found = []
+    for output in outputs:
+        data = output.get("data", {})
+        shown = data.get("text/markdown", "" if "image/png" in data else data.get("text/plain", ""))
+        text = output.get("text", "") if output.get("name") == "stdout" else shown
+        found += [line for line in text.replace("**", "").splitlines() if line.strip()]
+    return found
+
+
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return the notebook as it is committed: outputs kept, traces of the run left out.
 

@@ -4,15 +4,17 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
+import pandas as pd
 
 from irlib import store
-from irlib.reproduce.runner import Job, declared, typed
+from irlib.reproduce import parameters
+from irlib.reproduce.parameters import declared, typed
+from irlib.reproduce.profiles import settings_of
+from irlib.reproduce.runner import Job
 from irlib.tasks.protocols import TASKS
 
-OUTPUTS = ("png", "pdf", "csv", "json")
+OUTPUTS = ("png", "csv", "json")
 NO_FIGURE = ("explore",)  # notebooks that save nothing
-COUNTS = ("n", "captions", "held", "held_captions", "shown", "copies")  # parameters that count
 
 
 def stems(notebooks: Path | None = None) -> list[str]:
@@ -31,40 +33,42 @@ def plan(
     profile: str = "mini",
     settings: Mapping[str, object] | None = None,
     notebooks: Path | None = None,
+    out: str | Path | None = None,
+    pdf: bool = False,
 ) -> list[Job]:
     """Return the jobs for the stems (all figures where none is named), every parameter checked.
 
-    "mini" is the notebooks' own defaults; another profile is notebooks/profiles/<profile>.yaml.
-    `settings` (text is read as the declared kind) must be known to every notebook named. Raises
-    ValueError for an unknown stem, profile or parameter, and for a value of the wrong kind.
+    A stem is known by its beginning: "fig3". "mini" is the notebooks' own defaults; another profile
+    is notebooks/profiles/<profile>.yaml. `settings` (text is read as the declared kind) must be
+    known to every notebook named, and make it a trial: its figures go to figures/trials, or to the
+    folder `out`. Raises ValueError for an unknown stem, profile or parameter, for a value of the
+    wrong kind or out of its range, and for a profile that does not read.
     """
     folder = notebooks or store.root() / "notebooks"
     known = sorted(path.stem for path in folder.glob("*.ipynb"))
     if not known:
         raise ValueError(f"notebooks were to be run; {folder} holds none; run in a full checkout.")
-    if unknown := [stem for stem in wanted if stem not in known]:
-        raise ValueError(
-            f"reproduce was asked for {', '.join(unknown)}; there are {', '.join(known)}; name one "
-            "of these, or none for all figures."
-        )
-    common, special = _profile(profile, folder, known)
+    named = list(dict.fromkeys(_stem(start, known) for start in wanted))
+    common, special = settings_of(profile, folder, known)
     jobs = []
-    for stem in wanted or [stem for stem in known if stem not in NO_FIGURE]:
-        parameters = declared(folder / f"{stem}.ipynb")
-        named = {**special.get(stem, {}), **(settings or {})}
-        if unknown := [name for name in named if name not in parameters]:
+    for stem in named or [stem for stem in known if stem not in NO_FIGURE]:
+        told = declared(folder / f"{stem}.ipynb")
+        mine = {**special.get(stem, {}), **(settings or {})}
+        if unknown := [name for name in mine if name not in told]:
             raise ValueError(
-                f"{stem} was to be run with {', '.join(unknown)}; its parameters are "
-                f"{', '.join(parameters)}; set one of these."
+                f"{stem} was to be run with {', '.join(map(str, unknown))}; its parameters are "
+                f"{', '.join(told)}; set one of these."
             )
-        chosen = {name: value for name, value in common.items() if name in parameters} | named
-        values = {name: typed(value, parameters[name][0], name) for name, value in chosen.items()}
+        chosen = {name: value for name, value in common.items() if name in told} | mine
+        values = {name: typed(value, told[name][0], name) for name, value in chosen.items()}
         places = [name for name in ("model", "models", "source") if name in values]
         values |= {name: _absolute(values[name]) for name in places}
-        full = {name: default for name, (_, default) in parameters.items()} | values
-        _check(stem, full)
-        place = store.figures(str(full.get("profile", profile))).absolute()
-        made = () if stem in NO_FIGURE else tuple(place / f"{stem}.{kind}" for kind in OUTPUTS)
+        full = {name: default for name, (_, default) in told.items()} | values
+        _check(stem, full, told)
+        place = store.figures("trials" if settings else str(full.get("profile", profile)))
+        place = (Path(out).expanduser() if out else place).absolute()
+        kinds = (*OUTPUTS, *["pdf"] * pdf)
+        made = () if stem in NO_FIGURE else tuple(place / f"{stem}.{kind}" for kind in kinds)
         jobs.append(
             Job(
                 notebook=folder.absolute() / f"{stem}.ipynb",
@@ -78,82 +82,100 @@ def plan(
     return jobs
 
 
-def _profile(profile: str, folder: Path, known: Sequence[str]) -> tuple[dict, dict]:
-    """Return a profile's common parameters and those of single notebooks."""
-    if profile == "mini":
-        return {}, {}
-    path = folder / "profiles" / f"{profile}.yaml"
-    if not path.is_file():
-        there = ["mini", *sorted(file.stem for file in path.parent.glob("*.yaml"))]
-        raise ValueError(
-            f"reproduce was asked for profile {profile!r}; there are {', '.join(there)}; take one."
-        )
-    told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    common = told.pop("all", {})
-    if unknown := [stem for stem in told if stem not in known]:
-        raise ValueError(
-            f"profile {profile!r} names {', '.join(unknown)}; there is no such notebook; correct "
-            f"{path.name}."
-        )
-    return common, told
-
-
-def _check(stem: str, parameters: Mapping[str, object]) -> None:
-    """Raise ValueError for a count below one, models that are nowhere, and lists that differ."""
-    for name in COUNTS:
-        if name in parameters and parameters[name] < 1:
+def _stem(start: str, known: Sequence[str]) -> str:
+    """Return the stem that is named in full, by its first word, or else by its beginning."""
+    for fits in (
+        [stem for stem in known if stem == start],
+        [stem for stem in known if stem.partition("_")[0] == start],
+        [stem for stem in known if start and stem.startswith(start)],
+    ):
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
             raise ValueError(
-                f"{stem} was to be run with {name}={parameters[name]}; there is nothing to draw "
-                f"then; set {name} to 1 or more."
+                f"reproduce was asked for {start}; that may be {', '.join(fits)}; name one of them."
             )
-    models, published = _models(parameters), parameters.get("published")
-    if "models" in parameters and not models:
-        raise ValueError(
-            f"{stem} was to be run with no model at all; there is nothing to measure then; "
-            "name at least one."
-        )
+    raise ValueError(
+        f"reproduce was asked for {start}; there are {', '.join(known)}; name one "
+        "of these, or none for all figures."
+    )
+
+
+def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -> None:
+    """Raise ValueError for values out of range, what is nowhere, and lists that do not fit."""
+    models, published = _models(values), values.get("published")
     names = [Path(model).name if Path(model).is_dir() else model for model in models]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
             f"{stem} was to be run with several models named {', '.join(twice)}; their rows could "
             "not be told apart; rename the folders, or name each model once."
         )
+    if "models" in values and not models:
+        raise ValueError(
+            f"{stem} was to be run with no model at all; there is nothing to measure then; "
+            "name at least one."
+        )
     if published is not None and len(published) != len(models):
         raise ValueError(
             f"{stem} was to be run with {len(models)} models; found {len(published)} rows of the "
             "paper in 'published'; name the row of each model, in their order."
         )
+    rows = {*pd.read_csv(store.root() / "data/paper/table1.csv")["model"]} if published else set()
+    rows |= set(told["published"][1]) if published else set()
+    if strange := [name for name in published or () if name not in rows]:
+        raise ValueError(
+            f"{stem} was to be run beside the paper's {', '.join(strange)}; the paper has "
+            f"{', '.join(sorted(rows))}; name one of these."
+        )
     for model in models:
-        if not (Path(model).is_dir() or _bundled(model) or re.fullmatch(r"[\w.-]+/[\w.-]+", model)):
+        if not (_local(model) or _bundled(model) or re.fullmatch(r"[\w.-]+/[\w.-]+", model)):
             bundled = sorted(path.name for path in (store.root() / "data/minis").iterdir())
             raise ValueError(
                 f"{stem} was to be run with the model {model!r}; there is no such folder, and it "
                 f"is no owner/name of the hub; make the folder, or take one of {bundled}."
             )
+    source = values.get("source", "bundled")
+    if not (re.fullmatch(r"bundled|hub(:[\w.-]+/[\w.-]+)?", source) or _local(source)):
+        raise ValueError(
+            f"{stem} was to be run with the rows of {source!r}; there is no such folder; take "
+            "bundled, hub, hub:OWNER/NAME, or a folder that is there."
+        )
+    store.figures(str(values.get("profile", "mini")))  # a plain name
+    folders = [_bundled(model) or Path(model) for model in models]
+    depths = [depth for folder in folders if (depth := parameters.depth(folder))]
+    parameters.check(stem, values, layers=min(depths, default=None))
 
 
-def _models(parameters: Mapping[str, object]) -> list[str]:
+def _models(values: Mapping[str, object]) -> list[str]:
     """Return the models that a notebook is to load."""
-    single = [parameters["model"]] if "model" in parameters else []
-    return [*single, *parameters.get("models", ())]
+    return [*([values["model"]] if "model" in values else ()), *values.get("models", ())]
 
 
 def _absolute(value: str | list[str]) -> str | list[str]:
     """Return a local folder by its full path (a notebook runs in its own), another value as is."""
     if isinstance(value, list):
         return [_absolute(item) for item in value]
-    local = value not in ("hub", "bundled") and Path(value).is_dir()
-    return str(Path(value).resolve()) if local and not _bundled(value) else value
+    keep = value in ("hub", "bundled") or _bundled(value) or not _local(value)
+    return value if keep else str(Path(value).expanduser().resolve())
 
 
-def _bundled(model: str) -> bool:
-    return (store.root() / "data/minis" / model).is_dir()
+def _local(place: str) -> bool:
+    """Whether that is a folder on this machine: an empty text is not the current one."""
+    return bool(place.strip()) and Path(place).expanduser().is_dir()
 
 
-def _on_hub(parameters: Mapping[str, object]) -> tuple[str, ...]:
+def _bundled(model: str) -> Path | None:
+    """Return the folder of a miniature, None where there is none of that name."""
+    found = {
+        path.parent.name: path.parent for path in store.root().glob("data/minis/*/config.json")
+    }
+    return found.get(model)
+
+
+def _on_hub(values: Mapping[str, object]) -> tuple[str, ...]:
     """Return what these parameters fetch from the hub, as kind:repository."""
-    source = str(parameters.get("source", ""))
-    remote = [name for name in _models(parameters) if "/" in name and not Path(name).is_dir()]
+    source = str(values.get("source", ""))
+    remote = [name for name in _models(values) if "/" in name and not Path(name).is_dir()]
     names = [f"model:{name}" for name in remote]
     if source.partition(":")[0] == "hub":
         names.append(f"dataset:{source.partition(':')[2] or TASKS['pope'].hub}")

@@ -1,6 +1,5 @@
 """Run notebooks strictly: checked before anything runs, one process each, their outputs fresh."""
 
-import ast
 import json
 import os
 import subprocess
@@ -12,14 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 from tqdm.auto import tqdm
 
 from irlib import store
 from irlib.reproduce import copies
+from irlib.reproduce.ending import Processes, locked
+from irlib.store.files import ready
 from irlib.sweeps import engines
-
-KINDS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,67 +39,23 @@ class Job:
         """The name of everything about a figure."""
         return self.notebook.stem
 
+    @property
+    def folder(self) -> Path:
+        """Where its figure goes."""
+        return self.copy.parent.parent
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a notebook went: minutes, and what failed, in words that fit a screen."""
+    """How a notebook went: minutes, what failed, in words that fit a screen; else where its figure
+    is, whether that was left as it was, and the sentences that came out."""
 
     stem: str
     minutes: float
     failure: str = ""
-
-
-def declared(notebook: Path) -> dict[str, tuple[str, object]]:
-    """Return the parameters of a notebook: name -> (annotation, default).
-
-    Raises ValueError unless exactly one cell is tagged `parameters` and every line of it reads
-    `name: kind = literal  # help`, with a kind of int, float, str, bool or a list of one of them.
-    """
-    from papermill import inspect_notebook
-
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ())]
-    if len(tagged) != 1:
-        raise ValueError(
-            f"{notebook.name} was to be run; {len(tagged)} of its cells are tagged parameters; tag "
-            "exactly one."
-        )
-    found = {}
-    try:
-        for line in ast.parse(tagged[0].source).body:
-            kind = ast.unparse(line.annotation)
-            found[line.target.id] = kind, typed(ast.literal_eval(line.value), kind)
-    except (AttributeError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"{notebook.name} was to be run; its parameters cell does not read: {error}; write "
-            "every line as `name: int = 3  # help` (int, float, str, bool, or a list of them)."
-        ) from error
-    if hidden := found.keys() ^ inspect_notebook(str(notebook)).keys():
-        raise ValueError(
-            f"{notebook.name} was to be run; papermill does not see {', '.join(sorted(hidden))} as "
-            "a parameter; write it on one line, without `=` in the default."
-        )
-    return found
-
-
-def typed(value: object, kind: str, name: str = "its default") -> object:
-    """Return the value as the declared kind, text read as a literal; raise ValueError otherwise."""
-    inner = kind.removeprefix("list[").removesuffix("]") if kind.startswith("list[") else None
-    if (inner or kind) not in KINDS:
-        raise ValueError(f"{name} is annotated {kind}; write int, float, str, bool or list[...].")
-    if isinstance(value, str) and kind != "str":
-        with suppress(SyntaxError, ValueError):  # other text stays, and is refused below
-            value = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
-    items = value if inner and isinstance(value, list) else [value]
-    right = KINDS[inner or kind]
-    if bool(inner) != isinstance(value, list) or not all(
-        isinstance(item, right) and (bool in right or not isinstance(item, bool)) for item in items
-    ):
-        raise ValueError(
-            f"{name} was to be {value!r}, of type {type(value).__name__}; it is declared {kind}; "
-            "give a value of that kind."
-        )
-    return value
+    figure: Path | None = None
+    kept: bool = False
+    said: tuple[str, ...] = ()
 
 
 def run(
@@ -116,9 +70,11 @@ def run(
     Those with most models go first, so that the longest is not left alone at the end.
     A job fails on an error in a cell, on cells that never ran, and on an expected file that is
     missing or older than the run. `fresh` ignores the store. With `scheduler`, an address, its dask
-    workers compute the sweeps, and jobs go one at a time: a worker has room for one model. Raises
-    ConnectionError, before anything runs, where a job needs the hub or the scheduler and it cannot
-    be reached, ModuleNotFoundError for a scheduler without the extra irlib[dask].
+    workers compute the sweeps, and jobs go one at a time: a worker has room for one model. However
+    this ends, by an interrupt too, no process of a notebook is left. Raises, before anything runs,
+    ConnectionError where a job needs the hub or the scheduler and it cannot be reached,
+    BlockingIOError where another run draws one of the figures, OSError where results or figures
+    cannot be written, ModuleNotFoundError for a scheduler without the extra irlib[dask].
     """
     names = sorted({name for job in jobs for name in job.hub})
     reach(names)
@@ -127,14 +83,16 @@ def run(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = workers or (1 if scheduler else min(4, cores))
     threads = str(max(1, cores // workers))
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if path := os.pathsep.join(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):
+        inherited["PYTHONPATH"] = path  # without empty entries: these are the current folder
     setting = {
-        **os.environ,
+        **inherited,
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
         **({} if names else {"HF_HUB_OFFLINE": "1"}),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # else bars land in the notebooks' outputs
-        "IRLIB_FIGURES": str(store.figures(".").absolute()),
         "IRLIB_FRESH": "1" if fresh else os.environ.get("IRLIB_FRESH", ""),
-        "IRLIB_RESULTS": str(store.results().absolute()),
+        "IRLIB_RESULTS": str(ready(store.results()).absolute()),
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not the user's own
         "PYTHONHASHSEED": "0",
         engines.SCHEDULER: scheduler or os.environ.get(engines.SCHEDULER, ""),
@@ -142,13 +100,18 @@ def run(
         "TQDM_DISABLE": "1",
     }
     outcomes = {}
-    with ThreadPoolExecutor(workers) as pool:
+    with (
+        locked([job.copy.with_suffix(".lock") for job in jobs]) as locks,
+        ThreadPoolExecutor(workers) as pool,
+        Processes() as processes,
+    ):
         longest = sorted(jobs, key=lambda job: -job.models)
-        waiting = {pool.submit(_run_one, job, setting): job.stem for job in longest}
+        waiting = {pool.submit(_run_one, job, setting, processes): job for job in longest}
         try:
             for done in tqdm(as_completed(waiting), total=len(jobs), unit="notebook", disable=None):
-                outcomes[waiting[done]] = done.result()
-        except KeyboardInterrupt:
+                outcomes[waiting[done].stem] = done.result()
+                locks[waiting[done].copy.with_suffix(".lock")].release()
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     ordered = [outcomes[job.stem] for job in jobs]
@@ -185,46 +148,40 @@ def reach(names: Iterable[str]) -> None:
             ) from error
 
 
-def _run_one(job: Job, setting: dict[str, str]) -> Outcome:
+def _run_one(job: Job, setting: Mapping[str, str], processes: Processes) -> Outcome:
     """Run a job in a process of its own and look at what it left."""
     before = {path: _stamp(path) for path in job.outputs}
-    start = time.monotonic()
-    job.copy.parent.mkdir(parents=True, exist_ok=True)
+    start, receipt = time.monotonic(), job.copy.with_suffix(".json")
     job.copy.unlink(missing_ok=True)
-    order = {"notebook": str(job.notebook), "copy": str(job.copy), "parameters": job.parameters}
-    child = subprocess.run(
-        [sys.executable, "-m", "irlib.reproduce.runner"],
-        input=json.dumps(order),
-        env=setting,
-        capture_output=True,
+    receipt.unlink(missing_ok=True)
+    told = {"notebook": str(job.notebook), "copy": str(job.copy), "parameters": job.parameters}
+    own = {"IRLIB_OUT": str(job.folder), "IRLIB_NOTEBOOK": str(job.notebook)}
+    own |= {"IRLIB_SET": json.dumps(job.parameters)}
+    own |= {"IRLIB_PDF": "1" if any(path.suffix == ".pdf" for path in job.outputs) else ""}
+    code, stderr = processes.run(  # -P: nothing in the current folder is taken for a module
+        [sys.executable, "-P", "-m", "irlib.reproduce.execution"],
+        setting={**setting, **own},
+        input=json.dumps(told),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    stale = [path for path, stamp in before.items() if _stamp(path) in (None, stamp)]
-    failure = copies.failure(job.notebook, job.copy, child.returncode, child.stderr, stale)
-    return Outcome(stem=job.stem, minutes=(time.monotonic() - start) / 60, failure=failure)
-
-
-def execute(order: Mapping) -> None:
-    """Run one notebook by papermill, in its own folder, and put time and commit into its copy."""
-    from papermill import execute_notebook
-    from traitlets.config import Config
-
-    config = Config()
-    config.KernelManager.transport_encryption = "auto"  # else ipykernel warns in every copy
-    notebook = Path(order["notebook"])
-    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    done = execute_notebook(
-        str(notebook),
-        order["copy"],
-        parameters=order["parameters"],
-        kernel_name="python3",
-        cwd=str(notebook.parent),
-        progress_bar=False,
-        config=config,
+    saved = {}
+    with suppress(OSError, ValueError):
+        saved = json.loads(receipt.read_text(encoding="utf-8"))
+    named = {job.folder / f"{job.stem}.{kind}" for kind in saved.get("files", ())}
+    fresh = [path for path in before if path in named or _stamp(path) != before[path]]
+    stale = [path for path in before if path not in fresh or not path.is_file()]
+    failure = copies.failure(job.notebook, job.copy, code, stderr, stale)
+    return Outcome(
+        stem=job.stem,
+        minutes=(time.monotonic() - start) / 60,
+        failure=failure,
+        figure=job.outputs[0] if job.outputs else None,
+        kept=saved.get("kept", False),
+        said=() if failure else tuple(copies.said(job.copy)),
     )
-    done.metadata["irlib"] = {"started": started, "commit": copies.commit()}
-    store.write(Path(order["copy"]), nbformat.writes(done).encode())
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -233,7 +190,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         return path.stat().st_mtime_ns, path.stat().st_ino
     except FileNotFoundError:
         return None
-
-
-if __name__ == "__main__":
-    execute(json.loads(sys.stdin.read()))

@@ -7,8 +7,10 @@ from irlib.faces import face
 if TYPE_CHECKING:
     from irlib.store.compare import differences as differences
     from irlib.store.figure import save_figure as save_figure
+    from irlib.store.files import ready as ready
     from irlib.store.files import write as write
     from irlib.store.places import figures as figures
+    from irlib.store.places import inside as inside
     from irlib.store.places import results as results
     from irlib.store.places import root as root
 

@@ -23,3 +23,11 @@ def write(path: Path, data: bytes) -> None:
             f"the store was asked to write {path}; {error.strerror or error}; make room or choose "
             "a folder that can be written with IRLIB_FIGURES or IRLIB_RESULTS."
         ) from error
+
+
+def ready(folder: Path) -> Path:
+    """Return the folder, made where it was not there; raise OSError where it cannot be written."""
+    probe = folder / f".{os.getpid()}-{threading.get_ident()}.probe"
+    write(probe, b"")
+    probe.unlink(missing_ok=True)
+    return folder

@@ -1,25 +1,24 @@
-"""What a number was made from, as hashes: sources, notebook, model, rows, versions, threads."""
+"""What a number was made from, as hashes: model, rows, versions, threads, parameters."""
 
-import ast
 import hashlib
 import json
+import math
 import os
 import platform
+import re
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-from irlib.faces import handed
+from irlib.store.places import root
 
 PACKAGES = tuple("matplotlib numpy pandas pillow scipy tokenizers torch transformers".split())
 ANSWERING = tuple("numpy pillow tokenizers torch transformers".split())  # of these an answer's
-INSTRUMENT = (
-    "models.loading",
-    "interventions.staircase",
-)  # what turns a row into answers, with all that they import
-HANDED = ("store", "tasks")  # give it rows and folders, whose content is hashed itself
+_PATH = re.compile(r"(?<![\w./\\])(?:file://|~\w*|[A-Za-z]:)?(?:[\\/][^\s\\/:;,'\"()]+){2,}")
+STILL = 2  # seconds that a file must have lain as it is before its hash is kept
 
 
 def fingerprint(value: object) -> str:
@@ -29,97 +28,6 @@ def fingerprint(value: object) -> str:
     True
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def sources(package: Path) -> str:
-    """Return the sha256 of a package's Python files."""
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        place = path.relative_to(package)
-        digest.update(place.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def closure(names: Iterable[str], package: Path, *, leave: Iterable[str] = ()) -> list[Path]:
-    """Return the files of these modules of a package and of all of it that they import, sorted.
-
-    Read from every import in the sources, wherever it stands, so that none can be forgotten; of
-    what a room's face hands on, only the module that it comes from. Rooms in `leave` are not
-    followed. Raises FileNotFoundError for a module that is not there.
-
-    >>> [path.name for path in closure(["inputs.grids"], Path(__file__).parents[1])]
-    ['grids.py']
-    """
-    found, waiting = set(), []
-    for name in names:
-        files = _files(package, tuple(name.split(".")))
-        if not files:
-            raise FileNotFoundError(
-                f"asked for the sources of {name!r}, found no such module in {package}; name one "
-                "that is there"
-            )
-        waiting += files
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            for parts in _imported(node, path, package):
-                if parts[0] == package.name and len(parts) > 1 and parts[1] not in leave:
-                    waiting += _files(package, tuple(parts[1:]))
-    return sorted(found)
-
-
-def instrument(package: Path = Path(__file__).parents[1]) -> str:
-    """Return the sha256 of the sources that turn a row into answers; plots and scores are none."""
-    files = closure(INSTRUMENT, package, leave=HANDED)
-    told = [[path.relative_to(package).as_posix(), path.read_text("utf-8")] for path in files]
-    return fingerprint(told)
-
-
-def _imported(node: ast.AST, path: Path, package: Path) -> list[list[str]]:
-    """The dotted names of an import statement in the file `path`, in their parts."""
-    if isinstance(node, ast.Import):
-        return [alias.name.split(".") for alias in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
-    home = [*filter(None, [node.module])]
-    if node.level:  # relative: counted from the file's own package
-        home = [*path.relative_to(package.parent).parts[: -node.level], *home]
-    return [[*".".join(home).split("."), alias.name] for alias in node.names]
-
-
-def _files(package: Path, name: tuple[str, ...]) -> list[Path]:
-    """Return the files behind a dotted name of a package: the module itself, the home of what a
-    face hands on, all homes of a whole room; and every __init__ on the way that is no face."""
-    files, place = [], package
-    for i in range(len(name) + 1):
-        place = package.joinpath(*name[:i])
-        if i and (module := place.with_suffix(".py")).is_file():
-            return [*files, module]
-        if not (init := place / "__init__.py").is_file():
-            break
-        rest, homes = name[i:], handed(init)
-        if not homes:
-            files.append(init)
-        elif not rest:
-            asked = homes.values() if i else ()
-            return files + [
-                package.parent.joinpath(*h.split(".")).with_suffix(".py") for h in asked
-            ]
-        elif rest[0] in homes:
-            home = homes[rest[0]].split(".")
-            return [*files, package.parent.joinpath(*home).with_suffix(".py")]
-    return files
-
-
-def notebook(path: Path) -> str | None:
-    """Return the sha256 of a notebook's code, its outputs left out; None where there is none."""
-    if not path.is_file():
-        return None
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return fingerprint(["".join(c["source"]) for c in cells if c["cell_type"] == "code"])
 
 
 def model(vlm) -> str:
@@ -140,9 +48,8 @@ def _weights(vlm, place: str) -> str:
         for path in sorted(folder.rglob("*")):  # InstructBLIP's second tokenizer is a folder
             told = path.name == "scores.json"  # what was measured of it, not what it is
             if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt") and not told:
-                name, facts = path.relative_to(folder).as_posix(), path.stat()
-                digest.update(name.encode() + b"\0")
-                digest.update(_content(path, facts.st_size, facts.st_mtime_ns).encode())
+                digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+                digest.update(_content(path).encode())
         return digest.hexdigest()
     if commit := getattr(vlm.model.config, "_commit_hash", None):
         return f"commit {commit}"
@@ -151,9 +58,24 @@ def _weights(vlm, place: str) -> str:
     return digest.hexdigest()
 
 
+def _content(path: Path) -> str:
+    """The sha256 of a file as it is: 14 GB of weights are read once, a piece at a time.
+
+    A file is known again by what no one can set back, the time of its last change by the system's
+    clock, once that lies further back than the clock is coarse.
+    """
+    facts = path.stat()
+    if time.time() - facts.st_ctime < STILL:
+        return _read(path)
+    return _kept(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
 @lru_cache
-def _content(path: Path, size: int, changed: int) -> str:
-    """The sha256 of a file as it was then: 14 GB of weights are read once, a piece at a time."""
+def _kept(path: Path, *_: int) -> str:
+    return _read(path)
+
+
+def _read(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -180,7 +102,7 @@ def asked(sample, *, max_new_tokens: int | None = None) -> str:
     Its task, key, reference and boxes are no part of it: no answer hangs on them. Raises OSError
     for a picture that cannot be read and ValueError for something that is none.
     """
-    limit = max_new_tokens or sample.max_new_tokens
+    limit = sample.max_new_tokens if max_new_tokens is None else max_new_tokens
     words = fingerprint([sample.question, sample.prompt, limit]).encode()
     return hashlib.sha256(words + _picture(sample.image)).hexdigest()
 
@@ -210,22 +132,48 @@ def surroundings() -> dict[str, object]:
 
 
 def identity(value: object) -> object:
-    """Return a parameter as JSON: numbers and strings themselves, lists and arrays of them.
+    """Return a value as JSON: numbers and strings themselves, lists and arrays of them.
 
-    Raises TypeError for a value that it cannot tell from another of its kind.
+    Floats have six significant digits, as in a csv, and are null where they are not finite. A path
+    is told from the project's folder on, one that leads elsewhere by its last part alone: whose
+    machine it was is nobody's business, and what lies there has a hash of its own. Raises TypeError
+    for a value that it cannot tell from another of its kind.
 
-    >>> identity({"layers": range(3), "keep": 0})
-    {'layers': [0, 1, 2], 'keep': 0}
+    >>> identity({"layers": range(3), "keep": 0, "share": 1 / 3, "source": "/home/me/rows"})
+    {'layers': [0, 1, 2], 'keep': 0, 'share': 0.333333, 'source': 'rows'}
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, str | Path):
+        return _placeless(str(value))
     if isinstance(value, Mapping):
-        return {str(name): identity(item) for name, item in value.items()}
+        return {str(identity(name)): identity(item) for name, item in value.items()}
     if hasattr(value, "tolist"):
-        return value.tolist()
+        return identity(value.tolist())
+    if isinstance(value, set | frozenset):
+        return sorted((identity(item) for item in value), key=repr)
     if isinstance(value, Iterable):
         return [identity(item) for item in value]
     raise TypeError(
         f"save_figure was asked to tell the parameter {value!r}; it knows numbers, strings, and "
         "lists or dicts of them; pass what determines the figure as those."
     )
+
+
+def _placeless(text: str) -> str:
+    """The text without a place on this machine: as a path, or with paths among its words."""
+    foreign, text = PureWindowsPath(text), text.removeprefix("file://")
+    if Path(text).is_absolute() or text.startswith("~") or ".." in foreign.parts:
+        place = Path(os.path.normpath(Path(text).expanduser().absolute()))
+        home = Path(os.path.normpath(root()))
+        if place.is_relative_to(home) and place != home:
+            return place.relative_to(home).as_posix()
+        nobody = place.name == Path.home().name or place.parent.as_posix() in ("/home", "/Users")
+        return "~" if nobody else place.name or text
+    return foreign.name if foreign.drive and foreign.root else _PATH.sub(_shortened, text)
+
+
+def _shortened(found: re.Match) -> str:
+    return _placeless(found[0])

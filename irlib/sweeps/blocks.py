@@ -16,7 +16,7 @@ import torch
 from irlib.hooks.registry import attention_of
 from irlib.interventions.staircase import answers_by_layer
 from irlib.models.loading import load
-from irlib.store import provenance
+from irlib.store import provenance, sources
 from irlib.tasks.samples import Sample
 
 MUST_AGREE = (
@@ -26,7 +26,7 @@ MUST_AGREE = (
     "dtype",
     "instrument",
 )  # between a worker and who asks it
-SOURCES = provenance.instrument()  # of what was imported, whatever becomes of the files later
+SOURCES = sources.instrument()  # of what was imported, whatever becomes of the files later
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 # state of a worker process: it lives long and is given many blocks of the same model, but has room

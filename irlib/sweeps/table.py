@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from irlib.hooks.hooks import hooked
 from irlib.scores import score
-from irlib.store import provenance
+from irlib.store import provenance, sources
 from irlib.sweeps import blocks, engines
 from irlib.sweeps.answers import Answers, capacity
 from irlib.sweeps.filling import fill, telling
@@ -181,7 +181,7 @@ def _hooked(vlm) -> bool:
 
 def _edited() -> bool:
     """Whether the instrument's files are no more what was imported: then nobody knows what runs."""
-    if found := provenance.instrument() != blocks.SOURCES:
+    if found := sources.instrument() != blocks.SOURCES:
         log.warning("irlib was edited since it was imported: answers are neither kept nor taken")
     return found
 

@@ -14,7 +14,8 @@ from irlib.plan import costs
 from irlib.plan.draws import rows_of
 from irlib.plan.planning import estimate
 from irlib.plan.runs import RUNS, Run, runs
-from irlib.reproduce import jobs, runner
+from irlib.reproduce import jobs
+from irlib.reproduce.parameters import declared as parameters_of
 
 FOLDER, FIGURES = store.root() / "notebooks", jobs.stems()
 SMALL = {
@@ -65,7 +66,7 @@ def called(stem, parameters, monkeypatch) -> Counter:
 def test_a_notebook_calls_what_its_entry_says(stem, monkeypatch, tmp_path):
     monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path))
     monkeypatch.chdir(FOLDER)
-    declared = runner.declared(FOLDER / f"{stem}.ipynb")
+    declared = parameters_of(FOLDER / f"{stem}.ipynb")
     parameters = {name: value for name, (_, value) in declared.items()}
     parameters |= {name: value for name, value in SMALL.items() if name in declared}
     told = Counter({"saved": 1})

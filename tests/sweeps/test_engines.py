@@ -95,7 +95,7 @@ def test_without_the_extra_the_package_is_named(monkeypatch, capsys):
 def test_notebooks_are_told_the_scheduler_and_go_one_at_a_time(monkeypatch, tmp_path):
     seen = []
 
-    def pretend(job, setting):
+    def pretend(job, setting, _):
         seen.append((setting["IRLIB_SCHEDULER"], setting["OMP_NUM_THREADS"]))
         return runner.Outcome(stem=job.stem, minutes=0)
 
@@ -104,7 +104,7 @@ def test_notebooks_are_told_the_scheduler_and_go_one_at_a_time(monkeypatch, tmp_
     monkeypatch.setattr(runner, "_run_one", pretend)
     monkeypatch.setattr(engines, "reach", lambda address: None)
     job = runner.Job(
-        notebook=tmp_path / "a.ipynb", copy=tmp_path / "a.ipynb", parameters={}, outputs=()
+        notebook=tmp_path / "a.ipynb", copy=tmp_path / "a/a.ipynb", parameters={}, outputs=()
     )
     runner.run([job], scheduler="tcp://127.0.0.1:8786")
     runner.run([job])
