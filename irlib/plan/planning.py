@@ -10,7 +10,7 @@ from irlib.plan.draws import CLOSING, SYSTEM, TOKEN, Task, rows_of
 from irlib.plan.runs import runs
 from irlib.plan.skeleton import skeleton
 from irlib.reproduce import jobs
-from irlib.reproduce.runner import declared
+from irlib.reproduce.parameters import declared
 
 BATCH = 8  # samples that a sweep takes at once
 
