@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from random import Random
 from types import MappingProxyType
-
-from PIL import Image
 
 from irlib.plan.runs import Run
 from irlib.tasks.loading import load_task
 from irlib.tasks.picking import PARTS
+from irlib.tasks.pictures import open_picture
 
 TOKEN = 4.2  # characters of English a token
 SYSTEM, CLOSING = 15, 6  # tokens of a system prompt that is not known, and behind a question
@@ -78,10 +76,7 @@ def _drawn(
     samples = load_task(name, n=n, source=source, kind=kind or None, part=part, seed=seed)
     rows = {s.key: (float(s.image is not None), bool(s.boxes)) for s in samples}
     pictures = [sample.image for sample in samples if sample.image is not None]
-    first = pictures[0] if pictures else None
-    if isinstance(first, str | Path):
-        with Image.open(first) as opened:
-            first = opened.copy()
+    first = open_picture(pictures[0]) if pictures else None
     task = Task(
         rows=len(samples),
         pictured=len(pictures) / len(samples),

@@ -7,18 +7,16 @@ import os
 import platform
 import re
 import sys
-import time
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
 
+from irlib.store import contents
 from irlib.store.places import root
 
 PACKAGES = tuple("matplotlib numpy pandas pillow scipy tokenizers torch transformers".split())
 ANSWERING = tuple("numpy pillow tokenizers torch transformers".split())  # of these an answer's
 _PATH = re.compile(r"(?<![\w./\\])(?:file://|~\w*|[A-Za-z]:)?(?:[\\/][^\s\\/:;,'\"()]+){2,}")
-STILL = 2  # seconds that a file must have lain as it is before its hash is kept
 
 
 def fingerprint(value: object) -> str:
@@ -49,35 +47,13 @@ def _weights(vlm, place: str) -> str:
             told = path.name == "scores.json"  # what was measured of it, not what it is
             if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt") and not told:
                 digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-                digest.update(_content(path).encode())
+                digest.update(contents.file(path).encode())
         return digest.hexdigest()
     if commit := getattr(vlm.model.config, "_commit_hash", None):
         return f"commit {commit}"
     for name, tensor in sorted(vlm.model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _content(path: Path) -> str:
-    """The sha256 of a file as it is: 14 GB of weights are read once, a piece at a time.
-
-    A file is known again by what no one can set back, the time of its last change by the system's
-    clock, once that lies further back than the clock is coarse.
-    """
-    facts = path.stat()
-    if time.time() - facts.st_ctime < STILL:
-        return _read(path)
-    return _kept(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-
-
-@lru_cache
-def _kept(path: Path, *_: int) -> str:
-    return _read(path)
-
-
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rows(samples: Iterable) -> dict[str, dict]:
@@ -89,7 +65,7 @@ def rows(samples: Iterable) -> dict[str, dict]:
         words = [sample.key, sample.question, sample.prompt, sample.kind, sample.max_new_tokens]
         boxes = [[box.label, box.x0, box.y0, box.x1, box.y1] for box in sample.boxes]
         digest.update(fingerprint([words, boxes, sample.reference]).encode())
-        digest.update(_picture(sample.image))
+        digest.update(contents.picture(sample.image))
     return {
         task: {"rows": counts[task], "sha256": digest.hexdigest()}
         for task, digest in sorted(digests.items())
@@ -104,23 +80,7 @@ def asked(sample, *, max_new_tokens: int | None = None) -> str:
     """
     limit = sample.max_new_tokens if max_new_tokens is None else max_new_tokens
     words = fingerprint([sample.question, sample.prompt, limit]).encode()
-    return hashlib.sha256(words + _picture(sample.image)).hexdigest()
-
-
-def _picture(image) -> bytes:
-    """What of a picture is seen, whether it is open or a file."""
-    if image is None:
-        return b""
-    if isinstance(image, str | Path):
-        return b"file" + Path(image).read_bytes()
-    if hasattr(image, "tobytes") and hasattr(image, "getexif"):
-        upright = image.getexif().get(0x0112)  # the tag that says how a picture is to be turned
-        palette = image.getpalette() if image.mode in ("P", "PA") else None
-        return f"{image.mode}{image.size}{upright}{palette}".encode() + image.tobytes()
-    raise ValueError(
-        f"asked about the picture {image!r}, found a {type(image).__name__}; give a PIL picture or "
-        "a path"
-    )
+    return hashlib.sha256(words + contents.picture(sample.image)).hexdigest()
 
 
 def surroundings() -> dict[str, object]:

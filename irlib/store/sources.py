@@ -12,8 +12,10 @@ from irlib.faces import handed
 INSTRUMENT = (
     "models.loading",
     "interventions.staircase",
+    "tasks.pictures",
+    "tasks.shades",
 )  # what turns a row into answers, with all that they import
-HANDED = ("store", "tasks")  # give it rows and folders, whose content is hashed itself
+HANDED = ("store", "tasks")  # else give it rows and folders, whose content is hashed itself
 WRITER = "store.figure"  # of every figure
 HERE = Path(__file__).parents[1]
 

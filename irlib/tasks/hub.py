@@ -11,6 +11,17 @@ from pathlib import Path
 CARD = ("README.md", "synonyms.txt")
 
 
+def home(folder: Path) -> Path:
+    """Return the folder that a set's files lie in: its own, or in the hub's cache the one around
+    it, as its files are links to others there.
+
+    >>> home(Path("/data/pope")).name
+    'pope'
+    """
+    around = (up.parent for up in folder.parents if up.name == "snapshots")
+    return next((up for up in around if (up / "blobs").is_dir()), folder).resolve()
+
+
 def fetch(
     what: str,
     place: str,

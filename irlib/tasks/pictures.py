@@ -1,29 +1,69 @@
-"""Pictures as they come: a file, a file's bytes or a PIL picture, read upright or refused in words.
+"""Pictures as they come, opened as a model's own processor sees them, or refused in words.
 
-The model's reader and the tasks' reader open every picture here, so that both refuse alike.
+The model's reader and the tasks' reader open every picture here, so that both refuse alike, and a
+figure draws what the model saw. A picture is turned upright as its EXIF says; of several frames or
+pages it is the first, or the one that an open picture stands at; its colours are those of shades.
 """
 
 import hashlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+
+from irlib.tasks import shades
+
+# Those that PIL decodes by itself: EPS starts Ghostscript, WMF asks Windows, others hand on to more
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+PHOTOMETRIC = 262  # TIFF's tag; 0 means that white is 0
+
+
+@dataclass(frozen=True, repr=False)
+class Embedded:
+    """A picture as the bytes of its file: decoded when it is used, and not kept.
+
+    It has the attributes of the `PIL.Image.Image` that `open` gives; each use decodes it anew.
+
+    >>> made = io.BytesIO()
+    >>> Image.new("L", (3, 2)).save(made, "PNG")
+    >>> Embedded(made.getvalue()).size
+    (3, 2)
+    """
+
+    encoded: bytes
+
+    def open(self) -> Image.Image:
+        """The picture upright, in the mode that it is kept in; raises what `open_picture` does."""
+        return read(self.encoded)
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") and name != "__array_interface__":  # what pickle and copy ask for
+            raise AttributeError(name)
+        return getattr(self.open(), name)
+
+    def __repr__(self) -> str:
+        return f"Embedded({len(self.encoded)} bytes)"
 
 
 def open_picture(image, *, whose: str = "") -> Image.Image | None:
-    """The picture (PIL, path, a file's bytes, or None) in RGB and upright.
+    """The picture in RGB as the model sees it, by the table in shades; None of None.
 
-    Transparency is dropped, an animation's first frame taken, 16 bits of grey become 8. `whose`
+    `image` is a PIL picture, a path, `Embedded`, a file's bytes, an array or a tensor. `whose`
     names the row in errors. Raises FileNotFoundError where there is no such file, ValueError where
-    it is broken, empty, or so large that PIL takes it for an attack.
+    it is broken, empty, of another format, so large that PIL takes it for an attack, or its white
+    is unknown.
 
-    >>> open_picture(Image.new("LA", (3, 2))).mode
-    'RGB'
+    >>> open_picture(Image.new("LA", (3, 2))).getpixel((0, 0))
+    (255, 255, 255)
     """
-    return None if image is None else read(image, whose=whose).convert("RGB")
+    if image is None:
+        return None
+    with _in_words(image, whose):
+        return shades.in_rgb(_upright(image))
 
 
 def identify(image, *, whose: str = "") -> str:
@@ -44,74 +84,135 @@ def identify(image, *, whose: str = "") -> str:
 
 
 def read(image, *, whose: str = "") -> Image.Image:
-    """The picture upright, in the mode that it is kept in; raises what `open_picture` does."""
-    asked = f"{whose + ': ' if whose else ''}asked for the picture {_name(image)}"
+    """The picture upright and in 8 bits, in its own mode; raises what `open_picture` does."""
+    with _in_words(image, whose):
+        return _upright(image)
+
+
+def check_head(encoded: bytes, *, whose: str = "") -> None:
+    """Raise what `open_picture` does where a file's first bytes tell that it is no picture."""
+    with _in_words(encoded, whose), _decoding(), Image.open(io.BytesIO(encoded), formats=FORMATS):
+        pass
+
+
+def find(name: str, folders: Sequence[Path], *, within: Path, whose: str) -> Path:
+    """The first of the folders' files of that name which lies in the folder `within`.
+
+    Raises FileNotFoundError where none has it, ValueError where it lies elsewhere, by its name or
+    by a link.
+
+    >>> here = Path(__file__).resolve().parent
+    >>> find("pictures.py", [here], within=here, whose="doctest").name
+    'pictures.py'
+    """
+    asked, astray = f"{whose}: asked for the picture {short(name)!r}", None
+    for path in (place / name for place in folders):
+        if not _is_file(path):
+            continue
+        if path.resolve().is_relative_to(within):
+            return path
+        astray = astray or path.resolve()
+    if astray:
+        raise ValueError(
+            f"{asked}, found that it leads out of {within} to {short(astray)}; move it there, or "
+            f"name {short(astray.parent)} with images= where it can be trusted"
+        )
+    raise FileNotFoundError(
+        f"{asked}, found it in none of {', '.join(map(str, folders))}; put it there, or name its "
+        "folder with images="
+    )
+
+
+def short(text: object) -> str:
+    """The text, of a long one its beginning and its length.
+
+    >>> short("a" * 20000)[-20:]
+    'a... (20000 letters)'
+    """
+    text = str(text)
+    return text if len(text) <= 300 else f"{text[:60]}... ({len(text)} letters)"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for any file
+        return False
+
+
+def _upright(image) -> Image.Image:
+    """The picture decoded, turned as its EXIF says, its values in 8 bits."""
+    if hasattr(image, "__array__"):
+        return shades.drawn(image)
+    if isinstance(image, Image.Image):
+        form = getattr(image, "format", None)  # it may not be decoded yet
+        if form not in (None, "MPO", *FORMATS):  # MPO is a JPEG with another behind it
+            raise ValueError(f"its format is {form}; give its picture.copy() if it can be trusted")
+        return _turned(image)
+    with _decoding():
+        encoded = getattr(image, "encoded", image)
+        source = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+        opened = Image.open(source, formats=FORMATS)
+    with opened:
+        return _turned(opened)
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    if 0 in picture.size:
+        raise ValueError(f"it is {picture.width} by {picture.height} pixels; give another")
+    with _decoding():
+        upright = ImageOps.exif_transpose(picture)
+    white = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC)
+    return shades.in_bytes(upright, inverted=white == 0)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Inside the block whatever a decoder raises is an OSError, besides what `_in_words` names."""
+    try:
+        yield
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError, OSError):
+        raise
+    except Exception as error:  # of broken data decoders raise what they like
+        raise OSError(str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def _in_words(image, whose: str) -> Iterator[None]:
+    """Inside the block what is wrong with the picture is told in a sentence that names it."""
+    whose = f"{whose}: " if whose else ""
     if isinstance(image, (list, tuple)):
         raise ValueError(
-            f"{whose + ': ' if whose else ''}asked for one prompt, found {len(image)} pictures; "
-            "give one picture a question, and a list of samples for a batch"
+            f"{whose}asked for one prompt, found {len(image)} pictures; give one picture a "
+            "question, and a list of samples for a batch"
         )
+    asked = f"{whose}asked for the picture {_name(image)}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = image if isinstance(image, Image.Image) else _opened(image)
-            if 0 in picture.size:
-                raise ValueError(f"it is {picture.width} by {picture.height} pixels")
-            return _eight_bits(ImageOps.exif_transpose(picture))
+            yield
     except FileNotFoundError:
-        raise FileNotFoundError(f"{asked}, found no such file; check the path") from None
+        folder = short(Path(image).absolute().parent)
+        raise FileNotFoundError(
+            f"{asked}, found no such file in {folder}; check the path"
+        ) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{asked}, found it too large ({error}); make it smaller, or raise "
             "PIL.Image.MAX_IMAGE_PIXELS where it can be trusted"
         ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, AttributeError) as error:
+    except OSError as error:
+        told = "cannot identify its format" if "BytesIO" in str(error) else error.strerror or error
         raise ValueError(
-            f"{asked}, found something that does not open as one ({_told(error)}); give a PIL "
-            "picture or the path of a whole PNG or JPEG file"
+            f"{asked}, found something that does not open as one ({short(told)}); give a PIL "
+            f"picture or the path of a whole file, one of {', '.join(FORMATS)}"
         ) from error
     except ValueError as error:
-        raise ValueError(f"{asked}, found one without content ({error}); give another") from error
-
-
-def find(name: str, folders: Sequence[Path], *, whose: str) -> Path:
-    """The first of the folders' files of that name; raises FileNotFoundError where none has it.
-
-    >>> find("pictures.py", [Path(__file__).parent], whose="doctest").name
-    'pictures.py'
-    """
-    for place in folders:
-        if (place / name).is_file():
-            return place / name
-    raise FileNotFoundError(
-        f"{whose}: asked for the picture {name!r}, found it in none of "
-        f"{', '.join(map(str, folders))}; put it there, or name its folder with images="
-    )
-
-
-def _opened(image) -> Image.Image:
-    picture = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
-    try:
-        picture.load()  # closes the file, too
-    except ValueError as error:  # some decoders say so of data that are cut short
-        raise OSError(str(error)) from error
-    return picture
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Grey of 16 bits in 8: PIL's own conversion would make all but the darkest of it white."""
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        low, high = picture.getextrema()
-        if not 0 <= low <= high <= 255:
-            raise ValueError(f"its values go from {low} to {high}, and white is unknown")
-    return picture
+        raise ValueError(f"{asked}, found that {short(error)}") from error
 
 
 def _name(image) -> str:
-    return f"of {len(image)} bytes" if isinstance(image, bytes) else repr(str(image))
-
-
-def _told(error: Exception) -> str:
-    return "cannot identify its format" if "BytesIO" in str(error) else str(error)
+    if isinstance(image, (bytes, Embedded)):
+        return f"of {len(getattr(image, 'encoded', image))} bytes"
+    shape = getattr(image, "shape", None)
+    return repr(short(image)) if shape is None else f"of shape {tuple(shape)}"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from irlib import store
 from irlib.scores import chair, lemmas
@@ -19,7 +18,8 @@ class Rows:
     """The rows of one split; `place` is where they came from, pictures are read on demand.
 
     `plain` are the rows without their pictures, `cell(i)` is what stands for a picture: the name of
-    a file in one of the folders `near`, the bytes of one, or a dict of both.
+    a file in one of the folders `near` that lies in the folder `within`, the bytes of one, or a
+    dict of both.
     """
 
     place: str
@@ -28,18 +28,23 @@ class Rows:
     has_image: Sequence[bool]
     cell: Callable[[int], object]
     near: Sequence[Path]
-    opened: dict[bytes, Image.Image] = field(default_factory=dict)
+    within: Path
+    embedded: dict[bytes, pictures.Embedded] = field(default_factory=dict)
     known: dict[bytes | Path, str] = field(default_factory=dict)
 
-    def image(self, row: int, *, whose: str) -> Image.Image | Path | None:
-        """Return a row's picture, opened where it is embedded, its path where it is a file."""
+    def image(self, row: int, *, whose: str) -> pictures.Embedded | Path | None:
+        """Return a row's picture: its bytes where it is embedded, its path where it is a file.
+
+        Raises ValueError for what is neither, FileNotFoundError for a file that is not there.
+        """
         stored = self._stored(row, whose=whose)
         if not isinstance(stored, bytes):
             return stored
-        name = sha256(stored).digest()  # many rows ask of one picture: it is opened once
-        if name not in self.opened:
-            self.opened[name] = pictures.read(stored, whose=whose)
-        return self.opened[name]
+        name = sha256(stored).digest()  # many rows ask of one picture: its bytes are kept once
+        if name not in self.embedded:
+            pictures.check_head(stored, whose=whose)
+            self.embedded[name] = pictures.Embedded(stored)
+        return self.embedded[name]
 
     def identify(self, row: int, *, whose: str) -> str:
         """Return what a row's picture is known by, "" where it has none; no picture stays open."""
@@ -54,7 +59,14 @@ class Rows:
         cell = self.cell(row) if self.has_image[row] else None
         if isinstance(cell, dict):
             cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
-        return pictures.find(cell, self.near, whose=whose) if isinstance(cell, str) else cell
+        if isinstance(cell, str):
+            return pictures.find(cell, self.near, within=self.within, whose=whose)
+        if cell is not None and not isinstance(cell, bytes):
+            raise ValueError(
+                f"{whose}: asked for its picture, found {pictures.short(repr(cell))}; write the "
+                "name of a file, or a file's bytes"
+            )
+        return cell
 
     def words(self) -> chair.Words:
         """Return the word table that belongs to the rows: the folder's own, else COCO's.
@@ -84,9 +96,9 @@ def read(
 
     `source` is "hub" (then `hub_id` is meant), "hub:OWNER/NAME", a folder laid out like the hub's,
     or one with the task's published files. Pictures that are named by a path are looked for in the
-    folder `images`, else in the source. Raises FileNotFoundError for no such folder,
-    ConnectionError where the hub cannot be reached, ValueError for a config, split or column that
-    is not there, and for no rows.
+    folder `images`, else in the source, and lie nowhere else. Raises FileNotFoundError for no such
+    folder, ConnectionError where the hub cannot be reached, ValueError for a config, split or
+    column that is not there, and for no rows.
     """
     what, asked = f"task {task!r}", (split,) if split else known
     if str(source) == "hub" or str(source).startswith("hub:"):
@@ -100,8 +112,9 @@ def read(
     else:
         folder = _there(what, source)
         place = str(folder)
-    near = [_there(what, images)] if images else []
-    near = near or [folder / name for name in originals.PICTURES if (folder / name).is_dir()]
+    near = [folder / name for name in originals.PICTURES if (folder / name).is_dir()]
+    within = _there(what, images) if images else hub.home(folder)
+    near = [within, *near] if images else near
     if originals.published(task, folder):
         plain = originals.rows(task, folder, split=split)
         cells = [row.pop("image", None) for row in plain]
@@ -112,11 +125,11 @@ def read(
         table = splits.rows(what, folder, configs, asked)
         names, has_image = table.column_names, []
         if "image" in names:
-            has_image = _pictured(table.data.column("image"))
-            plain = table.remove_columns("image").to_list()
+            has_image = _pictured(table.column("image"))
+            plain = table.drop_columns("image").to_pylist()
 
         def cell(row: int) -> object:
-            return table[row]["image"]
+            return table.column("image")[row].as_py()
 
     missing = [name for name in columns if not set(name.split("|")) & set(names)]
     if missing:
@@ -127,7 +140,7 @@ def read(
     if not plain:
         asked_for = f" of split {split!r}" if split else ""
         raise ValueError(f"{what} was read from {place}; it has no rows{asked_for}; give it some.")
-    return Rows(place, folder, plain, has_image, cell, near)
+    return Rows(place, folder, plain, has_image, cell, near, within)
 
 
 def _there(what: str, named: str | Path) -> Path:

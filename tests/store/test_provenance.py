@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from irlib import store
-from irlib.store import provenance
+from irlib.store import contents, provenance
 from irlib.tasks.samples import Box, Sample
 
 
@@ -145,7 +145,7 @@ def test_weights_written_anew_with_the_same_size_and_time_are_other_weights(tmp_
         path.write_bytes(b"weights")
         os.utime(path, ns=times)
         before = provenance.model(vlm)
-        time.sleep(provenance.STILL * 1.1 if old else 0)
+        time.sleep(contents.STILL * 1.1 if old else 0)
         assert provenance.model(vlm) == before
         path.write_bytes(b"weightz")
         os.utime(path, ns=times)
