@@ -67,14 +67,27 @@ ROWS = {
 }
 
 
-def lay(place: Path, task: str, rows: list[dict] | None = None, *, drop: str | None = None) -> Path:
-    """Lay rows out in a folder as the hub does, a column dropped, and return the folder."""
+def lay(
+    place: Path,
+    task: str,
+    rows: list[dict] | None = None,
+    *,
+    drop: str | None = None,
+    pictures: tuple[str, ...] | None = None,
+) -> Path:
+    """Lay rows out in a folder as the hub does, a column dropped, and return the folder.
+
+    `pictures` are the columns of that type: the image, where it is no name of a file.
+    """
     table = Dataset.from_list(ROWS[task]() if rows is None else rows)
-    if not any(isinstance(row.get("image"), str | int) for row in table.to_list()):
-        table = table.cast_column("image", Image())
+    if pictures is None:
+        named = any(isinstance(row.get("image"), str | int) for row in table.to_list())
+        pictures = () if named else ("image",)
+    for name in pictures:
+        table = table.cast_column(name, Image())
     if drop:
         table = table.remove_columns(drop)
-    (place / "data").mkdir(parents=True)
+    (place / "data").mkdir(parents=True, exist_ok=True)
     table.to_parquet(place / "data/test-00000-of-00001.parquet")
     config = "ScienceQA-FULL" if task == "scienceqa" else "default"
     (place / "README.md").write_text(

@@ -12,7 +12,7 @@ import torch
 from irlib.inputs.conversations import around, question_at
 from irlib.inputs.records import Inputs, Spans
 from irlib.inputs.tokens import pad, read
-from irlib.tasks.pictures import open_picture
+from irlib.tasks.pictures import open_picture, short
 from irlib.tasks.samples import Sample
 
 TOKENS_A_WORD = 2.5  # a question above it is spelled out, far outside a miniature's words
@@ -21,11 +21,11 @@ TOKENS_A_WORD = 2.5  # a question above it is spelled out, far outside a miniatu
 def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inputs:
     """The `Inputs` of one sample, of a list of samples, or of any picture and question.
 
-    `image` is a PIL picture, a path or None. The prompt is the family's chat template around the
-    system prompt, the picture and the sample's `prompt`. Raises `FileNotFoundError` or `ValueError`
-    for a picture that is missing or broken, a question with a special token in it, a prompt that is
-    longer than the model's positions, or whose image tokens do not match its picture; warns about
-    a question far outside the model's words.
+    `image` is a picture as `open_picture` takes it (a path, PIL's, an array) or None. The prompt is
+    the family's chat template around the system prompt, the picture and the sample's `prompt`.
+    Raises `FileNotFoundError` or `ValueError` for a picture that is missing or broken, a question
+    with a special token in it, a prompt that is longer than the model's positions, or whose image
+    tokens do not match its picture; warns about a question far outside the model's words.
     """
     if sample is None:
         samples = (_own_sample(image, question),)
@@ -54,7 +54,7 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
 
 
 def _name(sample):
-    return f"task {sample.task!r}, row {sample.key!r}"
+    return f"task {sample.task!r}, row {short(sample.key)!r}"
 
 
 def _own_sample(image, question):

@@ -94,17 +94,21 @@ def _listed(keys: Sequence | str | Path) -> Iterable:
     """Return names as given, or those in a file: a JSON list, or one a line."""
     if not isinstance(keys, str | Path):
         return keys
+    asked = f"load_task was asked for the rows named in {keys}"
     try:
-        told = Path(keys).expanduser().read_text(encoding="utf-8").strip()
+        told = Path(keys).expanduser().read_text(encoding="utf-8-sig").strip()
+        listed = json.loads(told) if told[:1] in ("[", "{") else told.splitlines()
     except OSError as error:
         raise FileNotFoundError(
-            f"load_task was asked for the rows named in {keys}; it cannot be read "
-            f"({error.strerror}); give a list of names, or a file of them."
+            f"{asked}; it cannot be read ({error.strerror}); give a list of names, or a file of "
+            "them."
         ) from error
-    listed = json.loads(told) if told[:1] in ("[", "{") else told.splitlines()
+    except ValueError as error:  # of the encoding, or of the JSON
+        raise ValueError(
+            f"{asked}; it does not read ({error}); give a JSON list, or a name a line, in UTF-8."
+        ) from error
     if not isinstance(listed, list):
         raise ValueError(
-            f"load_task was asked for the rows named in {keys}; found {type(listed).__name__}; "
-            "give a JSON list, or a name a line."
+            f"{asked}; found {type(listed).__name__}; give a JSON list, or a name a line."
         )
     return listed

@@ -207,12 +207,20 @@ def test_the_hub_without_a_network_is_told_with_what_to_do(monkeypatch, tmp_path
     [
         ("{}", "found dict; give a JSON list"),
         ("", "by name, and for none"),
-        ("[3", "Expecting"),
+        ("[3", "it does not read .*Expecting.*; give a JSON list, or a name a line, in UTF-8"),
+        (
+            "popular/\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"),
+            r"keys.json; it does not "
+            r"read \('utf-8' codec can't decode .*\); give a JSON list",
+        ),
+        ("\ufeffnobody", "has no nobody"),
+        ('["popular/0"]'.encode("utf-16"), "it does not read"),
         ('["popular/0", "nobody"]', "has no nobody"),
     ],
 )
 def test_a_list_of_keys_that_does_not_read_is_told(tmp_path, content, message):
-    (tmp_path / "keys.json").write_text(content)
+    data = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "keys.json").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         load_task(POPE, source=lay(tmp_path / POPE, POPE), keys=tmp_path / "keys.json")
 

@@ -1,12 +1,21 @@
 """Tasks: rows of the hub's layout become samples, and rows that cannot are refused in words."""
 
+import copy
+import gc
+import os
+import pickle
+
+import numpy as np
 import pytest
 from datasets import Dataset, disable_progress_bars
+from PIL import Image
 from rows import BOX, ROWS, lay, pope_rows
 
 from irlib import store
 from irlib.scores import chair, lemmas, score
+from irlib.store import provenance
 from irlib.tasks.loading import load_task
+from irlib.tasks.pictures import open_picture
 from irlib.tasks.protocols import TASKS
 from irlib.tasks.samples import Box
 
@@ -160,6 +169,100 @@ def test_a_folder_that_changed_is_read_anew(tmp_path, monkeypatch):
     for seed in (1, 2):
         generate._textvqa_folder(_made(tmp_path / "textvqa"), seed, 10 * seed)
         assert len(load_task("textvqa", source=tmp_path / "textvqa")) == 10 * seed
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+def test_rows_rewritten_with_the_same_size_and_time_are_read_anew(tmp_path, form, monkeypatch):
+    monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path / "results"))
+    place = tmp_path / "pope"
+    (place / "data").mkdir(parents=True)
+    file = place / f"data/test.{form}"
+    card = (
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/*\n"
+    )
+    (place / "README.md").write_text(f"{card}---\n")
+    picture = tmp_path / "pope/p.png"
+    pope_rows(1)[0]["image"].save(picture)
+    told, stamp, size = [], None, None
+    for label in ("yes", "no "):  # of one length
+        row = pope_rows(1)[0] | {"image": "p.png", "answer": label.strip()}
+        row["question"] += " " * (3 - len(label.strip()))
+        del row["boxes"]
+        made = Dataset.from_list([row])
+        getattr(made, {"jsonl": "to_json"}.get(form, f"to_{form}"))(file)
+        if stamp:  # `touch -r`, an archive: only the content is another
+            file.write_bytes(file.read_bytes().ljust(size, b"\n"))
+            os.utime(file, ns=stamp)
+        stamp, size = (file.stat().st_mtime_ns,) * 2, file.stat().st_size
+        told.append((load_task("pope", source=place)[0].reference["label"], stamp, size))
+    (first, *before), (second, *after) = told
+    assert before == after
+    assert [first, second] == ["yes", "no"]
+
+
+def test_answers_of_a_picture_that_was_rewritten_are_not_those_of_the_one_before(tmp_path):
+    row = pope_rows(1)[0] | {"image": "p.png"}
+    place = lay(tmp_path / "pope", "pope", [row])
+    asked = []
+    for shade in (1, 2):
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(place / "p.png", "BMP")
+        os.utime(place / "p.png", (1, 1))
+        (sample,) = load_task("pope", source=place)
+        asked.append((provenance.asked(sample), (place / "p.png").stat().st_size))
+    (first, one), (second, two) = asked
+    assert one == two
+    assert first != second
+
+
+def alive() -> int:
+    """How many decoded pictures of this process' size there are."""
+    gc.collect()
+    known = [one for one in gc.get_objects() if isinstance(one, Image.Image)]
+    return sum(one.size == (1500, 1400) and one._im is not None for one in known)
+
+
+def test_pictures_are_open_only_while_they_are_used(tmp_path):
+    rows = [
+        row | {"image": Image.new("RGB", (1500, 1400), (i, 0, 0))}
+        for i, row in enumerate(pope_rows(6))
+    ]
+    place = lay(tmp_path / "pope", "pope", rows)
+    del rows
+    samples = load_task("pope", source=place)
+    assert alive() == 0
+    kept = open_picture(samples[0].image)
+    assert alive() == 1
+    for sample in samples:
+        assert sample.image.size == (1500, 1400)  # as a picture's own
+    assert alive() == 1
+    del kept
+    assert sum(len(sample.image.encoded) for sample in samples) < 150_000
+
+
+def test_a_sample_travels_as_the_bytes_of_its_file(tmp_path):
+    (sample,) = load_task("pope", source=lay(tmp_path / "pope", "pope", pope_rows(1)))
+    for there in (pickle.loads(pickle.dumps(sample)), copy.deepcopy(sample)):
+        assert there == sample
+        assert provenance.asked(there) == provenance.asked(sample)
+        assert there.image.tobytes() == pope_rows(1)[0]["image"].tobytes()
+    big = Image.new("RGB", (1500, 1400))
+    embedded = load_task(
+        "pope", source=lay(tmp_path / "b", "pope", [pope_rows(1)[0] | {"image": big}])
+    )
+    assert len(pickle.dumps(embedded)) < 50_000
+    assert repr(sample.image) == f"Embedded({len(sample.image.encoded)} bytes)"
+
+
+def test_an_embedded_picture_is_used_as_a_picture_is(tmp_path):
+    row = pope_rows(1)[0]
+    (sample,) = load_task("pope", source=lay(tmp_path / "pope", "pope", [row]))
+    picture = row["image"]
+    assert np.array_equal(np.asarray(sample.image), np.asarray(picture))
+    assert sample.image.convert("L").tobytes() == picture.convert("L").tobytes()
+    assert sample.image.open().tobytes() == picture.tobytes()
+    assert (sample.image.width, sample.image.height) == picture.size
+    with pytest.raises(AttributeError, match="colour"):
+        _ = sample.image.colour
 
 
 def _made(folder):
