@@ -10,7 +10,7 @@ STILL = 2  # seconds that a file must have lain as it is before its hash is kept
 
 
 def file(path: Path) -> str:
-    """Return the sha256 of a file, read once a process: 14 GB of weights take ten seconds.
+    """Return the sha256 of a file, read once a process: a gigabyte takes one to four seconds.
 
     It is read again after any change: unlike the time stamp that `touch` and archives set, that of
     the last change of any kind (ctime) is the system's own. Where it is younger than `STILL`,

@@ -44,8 +44,8 @@ def patterns(
 def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str]) -> pa.Table:
     """Return the rows of one split of a folder, on the disk and pictures as they are stored.
 
-    No other split is prepared, and of each content once: its files are hashed at every call, about
-    a second a gigabyte the first time in a process (`contents.file`). Raises ValueError where
+    No other split is prepared, and each content once: its files are known by their sha256, read once
+    a process (`contents.file`). Raises ValueError where
     it cannot be read, lies in another folder, or is empty.
     """
     import datasets  # a second to import: only readers of rows pay it
