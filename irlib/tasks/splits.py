@@ -44,9 +44,9 @@ def patterns(
 def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str]) -> pa.Table:
     """Return the rows of one split of a folder, on the disk and pictures as they are stored.
 
-    No other split is prepared, and each content once: its files are known by their sha256, read once
-    a process (`contents.file`). Raises ValueError where
-    it cannot be read, lies in another folder, or is empty.
+    No other split is prepared, and each content once: files are known by their sha256, read once a
+    process (`contents.file`). Raises ValueError where the rows cannot be read, lie in another
+    folder, or are none.
     """
     import datasets  # a second to import: only readers of rows pay it
 
