@@ -176,7 +176,7 @@ def climb(
             keys |= cache.keys
         if number in made.added:
             states = states + take(made.added[number], of, at)
-    logits = head(vlm, vlm.decoder.norm(states[:, -1]))
+    logits = head(vlm, vlm.last_norm(states[:, -1]))
     check_finite("logits", logits)
     return logits, keys
 

@@ -28,7 +28,11 @@ def sites_of(decoder: nn.Module) -> dict[str, str]:
     ...     num_attention_heads=1, num_key_value_heads=1, num_hidden_layers=1, pad_token_id=0)))
     {'input_norm': 'input_layernorm', 'attention': 'self_attn', 'mlp': 'mlp', 'block': ''}
     """
-    found = [_sites(*seen) for seen in _watched(decoder)]
+    skeleton, got, made = _watched(decoder)
+    found = [
+        _sites(layer, _within(f"layers.{i}", got), _within(f"layers.{i}", made))
+        for i, layer in enumerate(skeleton.layers)
+    ]
     return {
         site: found[0][site]
         for site in SITES
@@ -36,10 +40,24 @@ def sites_of(decoder: nn.Module) -> dict[str, str]:
     }
 
 
-def _watched(decoder) -> list[tuple[nn.Module, dict, dict]]:
-    """Of each layer of a copy without weights: itself, what its children got and what they made.
+def last_norm(decoder: nn.Module) -> str:
+    """The name of a language model's norm that reads what its last layer gives.
 
-    `{child's name: tensors}`; the layer's own name is "".
+    >>> from transformers import PhiConfig, PhiModel
+    >>> last_norm(PhiModel(PhiConfig(hidden_size=8, intermediate_size=8, vocab_size=9,
+    ...     num_attention_heads=1, num_hidden_layers=1, pad_token_id=0)))
+    'final_layernorm'
+    """
+    skeleton, got, made = _watched(decoder)
+    last = made[f"layers.{len(skeleton.layers) - 1}"]
+    names = [name for name, _ in skeleton.named_children() if name in got]
+    return next(name for name in names if any(tensor is last for tensor in got[name]))
+
+
+def _watched(decoder) -> tuple[nn.Module, dict[str, list], dict[str, torch.Tensor]]:
+    """A copy without weights, run once: what its modules got and what they made, by their names.
+
+    The modules are its children, its layers and the layers' children.
     """
     config = copy.deepcopy(decoder.config)
     with torch.device("meta"):  # bfloat16: experts know no other way to be run there
@@ -49,8 +67,7 @@ def _watched(decoder) -> list[tuple[nn.Module, dict, dict]]:
     got, made = {}, {}
 
     def take(key, args, kwargs):
-        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-        got[key] = tensors
+        got[key] = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)]
         return args, kwargs
 
     def give(key, output):
@@ -58,19 +75,24 @@ def _watched(decoder) -> list[tuple[nn.Module, dict, dict]]:
         return output
 
     modules = {
-        (index, name): module
-        for index, layer in enumerate(skeleton.layers)
-        for name, module in [("", layer), *layer.named_children()]
+        name: module
+        for name, module in skeleton.named_modules()
+        if name and name.count(".") <= 2 and ("." not in name or name.startswith("layers."))
     }
     states = torch.empty(1, 2, config.hidden_size, device="meta", dtype=torch.bfloat16)
     mask = torch.zeros(1, 1, 2, 2, device="meta", dtype=torch.bfloat16)
     with torch.no_grad(), edit(modules, take, at="input"), edit(modules, give):
         skeleton(inputs_embeds=states, attention_mask=mask, use_cache=False)
+    return skeleton, got, made
 
-    def of(layer, seen):
-        return {name: value for (index, name), value in seen.items() if index == layer}
 
-    return [(layer, of(i, got), of(i, made)) for i, layer in enumerate(skeleton.layers)]
+def _within(layer, seen) -> dict:
+    """What was seen of a layer, by its children's names; its own is ""."""
+    return {
+        name.removeprefix(layer).removeprefix("."): value
+        for name, value in seen.items()
+        if name == layer or name.startswith(f"{layer}.")
+    }
 
 
 def _sites(layer, got, made) -> dict[str, str]:
@@ -101,7 +123,7 @@ def _sites(layer, got, made) -> dict[str, str]:
     def first(name) -> bool:  # it reads what comes into the layer
         return same(got[name], got[""])
 
-    if (before := feeding("self_attn")) and first(before):
+    if before := feeding("self_attn"):
         found["input_norm"] = before
     others = [name for name in heavy if name != "self_attn"]
     if len(others) == 1:

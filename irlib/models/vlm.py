@@ -13,7 +13,7 @@ from irlib.inputs import preparing
 from irlib.inputs.records import Answer, Features, Inputs
 from irlib.inputs.tokens import check_length
 from irlib.models.finite import check_finite, check_pixels, finite_scores
-from irlib.models.sites import sites_of
+from irlib.models.sites import last_norm, sites_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,11 @@ class VLM:
     def sites(self) -> dict[str, str]:
         """The sites of figure 7 that its layers have: `{site: the module's name in a layer}`."""
         return sites_of(self.decoder)
+
+    @cached_property
+    def last_norm(self) -> nn.Module:
+        """The norm between the last layer and the logits."""
+        return self.decoder.get_submodule(last_norm(self.decoder))
 
     def site(self, name: str) -> dict[int, nn.Module]:
         """`{layer: module}` for a site of figure 7; raises `ValueError` for one that is not there.

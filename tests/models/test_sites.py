@@ -12,9 +12,10 @@ from transformers import AutoConfig, AutoModel
 from irlib.attention import attention_flow
 from irlib.cam.cam import llava_cam
 from irlib.hooks.hooks import edit, trace
+from irlib.interventions.staircase import logits_by_layer
 from irlib.interventions.truncation import truncate
 from irlib.models.loading import load
-from irlib.models.sites import SITES, sites_of
+from irlib.models.sites import SITES, last_norm, sites_of
 
 LLAMA_LIKE = dict(
     zip(SITES, ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp", ""), strict=True)
@@ -57,6 +58,15 @@ def test_sites_stand_where_the_layers_forward_says(kind):
     assert sites_of(decoder(kind)) == KINDS[kind]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_norm_is_what_the_decoder_ends_in(kind):
+    model = decoder(kind)
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.no_grad(), trace({"norm": model.get_submodule(last_norm(model))}) as seen:
+        last = model(ids, use_cache=False).last_hidden_state
+    assert torch.equal(seen["norm"], last)
+
+
 def test_layers_of_one_kind_may_stand_both_ways():
     both = {p: sites_of(decoder("stablelm", use_parallel_residual=p)) for p in (False, True)}
     assert both == {False: LLAMA_LIKE, True: SIDE_BY_SIDE}
@@ -64,6 +74,15 @@ def test_layers_of_one_kind_may_stand_both_ways():
 
 def test_a_norm_side_by_side_with_the_attention_is_not_behind_it():
     assert sites_of(decoder("gpt_neox", use_parallel_residual=True)) == {"block": ""}
+
+
+@pytest.mark.parametrize("layers", [["full_attention", "conv"], ["conv", "full_attention"]])
+def test_a_site_that_some_layer_lacks_is_none_of_the_decoders(layers):
+    model = decoder("lfm2", num_hidden_layers=2, layer_types=layers)
+    assert [hasattr(layer, "self_attn") for layer in model.layers] == [
+        kind == "full_attention" for kind in layers
+    ]
+    assert sites_of(model) == {"block": ""}
 
 
 def test_experts_are_an_mlp():
@@ -127,6 +146,13 @@ def test_flow_and_truncation_work_on_any_decoder(llava_on, sample, kind):
         with truncate(vlm, other, layer=0):
             assert torch.allclose(vlm.forward(other)[0, -1], hidden[0, -1], atol=1e-5)
     assert (hidden - whole)[0, -1].abs().max() > 0.05
+    layers = list(range(vlm.n_layers + 1))
+    together = logits_by_layer(vlm, inputs, layers=layers)[:, 0]
+    for layer in layers:
+        with torch.no_grad(), truncate(vlm, inputs, layer=layer):
+            alone = vlm.forward(inputs)[0, -1]
+        # float32 rounding: other shapes, other kernels
+        assert torch.allclose(together[layer], alone, atol=5e-5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TEXT if "post_attention" in KINDS[kind]])
