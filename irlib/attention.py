@@ -1,5 +1,6 @@
 """How much the answer attends to system prompt, image and question, layer by layer."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,8 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from irlib import doors
 from irlib.hooks.hooks import rows
 from irlib.inputs.records import SEGMENTS, Answer, Inputs
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +49,10 @@ def attention_flow(
     it can see. `renormalise=True` is eq. (7): system, image and user alone, brought to the sum 1 at
     each position. Layers are 0-based. No matrix of all positions by all positions is made: of each
     layer's weights only the rows asked for are, `[row, head, query, key]`, and where they would
-    take more than `memory` GiB, these in parts. Raises `ValueError` for an unknown or empty query
-    and for an empty answer.
+    take more than `memory` GiB, these in parts. A row whose answer is empty (the model ended at
+    once) has NaN at the query "answer", and is named in the log. Inside torch.autocast the model
+    computes in fewer bits, the shares of its weights in float32. Raises `ValueError` for an unknown
+    query, one that a row does not have, and answers of another number than rows.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -55,7 +61,12 @@ def attention_flow(
     >>> table.groupby("layer").share.sum().round(4).unique().tolist()
     [1.0]
     """
+    doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
+    queries = (queries,) if isinstance(queries, str) else tuple(queries)
     whole = inputs.followed_by(answer)
+    for row in set(range(len(inputs))) - set(answer.spoken):
+        sample = inputs.samples[row]
+        log.warning("%s %s: the answer is empty and attends to nothing", sample.task, sample.key)
     segments = ("system", "image", "user") if renormalise else SEGMENTS
     keys = torch.stack([getattr(whole.spans, name) for name in segments], -1).float()
     asked = torch.stack([_asked(whole, name) for name in queries], 1)  # [row, query, position]
@@ -71,10 +82,11 @@ def attention_flow(
 
     with rows(vlm.decoder, positions, reduce=share_and_uniform, memory=memory) as seen:
         vlm.forward(whole, logits_to_keep=1)
-    seen = {
-        layer: torch.einsum("rqp,rpsk->rqsk", weights.to(found.device), found).cpu().numpy()
-        for layer, found in seen.items()
-    }
+    with torch.autocast(vlm.device.type, enabled=False):
+        seen = {
+            layer: torch.einsum("rqp,rpsk->rqsk", weights.to(found.device), found).cpu().numpy()
+            for layer, found in seen.items()
+        }
     columns = ["model", "task", "sample", "layer", "query", "segment", "share", "uniform"]
     table = [
         (vlm.name, sample.task, sample.key, layer, query, segment, *seen[layer][row, q, s].tolist())
@@ -108,7 +120,9 @@ def attention_map(
     >>> maps.weights.shape[0], maps.segments[0]
     (2, 'system')
     """
-    layers = tuple(range(vlm.n_layers)) if layers is None else tuple(layers)
+    doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
+    layers = range(vlm.n_layers) if layers is None else layers
+    layers = tuple(doors.counts("layers", layers, some=True))
     if len(inputs) != 1 or not set(layers) <= set(range(vlm.n_layers)):
         raise ValueError(
             f"asked for the attention of layers {list(layers)}, found {len(inputs)} rows and "
@@ -139,7 +153,9 @@ def _asked(whole, query) -> Tensor:
         raise ValueError(
             f"asked for the attention of {query!r}, found no such segment; use some of {SEGMENTS}"
         )
-    mask = whole.spans.predicting if query == "answer" else getattr(whole.spans, query)
+    if query == "answer":
+        return whole.spans.predicting
+    mask = getattr(whole.spans, query)
     if not mask.any(1).all():
         raise ValueError(
             f"asked for the attention of {query!r}, found a row without such positions; "
@@ -149,13 +165,14 @@ def _asked(whole, query) -> Tensor:
 
 
 def _gather(asked) -> tuple[Tensor, Tensor]:
-    """Positions `[row, slot]` that any query asks for, and the weight `[row, query, slot]` of each.
+    """Positions `[row, slot]` that any query asks for, and the weight `[row, query, slot]` of each,
+    NaN where a query has none.
 
     Rows with fewer positions repeat one of theirs at weight 0: a position of the padding sees
     nothing, and its softmax would be no number.
     """
     used = asked.any(1)
-    slots = used.sum(1).max()
+    slots = used.sum(1).max().clamp_min(1)
     positions = used.int().argsort(dim=1, descending=True, stable=True)[:, :slots]
     real = used.gather(1, positions)
     positions = torch.where(real, positions, positions[:, :1])

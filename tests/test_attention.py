@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from conftest import eager_attention
 from irlib.attention import attention_flow, attention_map
 from irlib.inputs.records import SEGMENTS, Answer
 from irlib.interventions.truncation import truncate
+from irlib.plots.averages import average as means
 
 
 def wide(table, value="share"):
@@ -116,9 +119,51 @@ def test_unknown_query_is_refused(tiny_llava, asked):
         attention_flow(tiny_llava, *asked, queries=("picture",))
 
 
-def test_empty_answer_is_refused(tiny_llava, asked):
-    with pytest.raises(ValueError, match=r"none of them empty"):
-        attention_flow(tiny_llava, asked[0], Answer((torch.tensor([], dtype=torch.long),), ("",)))
+def test_an_empty_answer_is_nan_and_named_and_the_others_are_as_they_would_be(
+    tiny_llava, samples, caplog
+):
+    inputs = tiny_llava.prepare([*samples, replace(samples[0], key="c")])
+    ids = tiny_llava.answer(inputs).ids
+    answer = Answer((torch.tensor([]), ids[1], ids[2][:1]), ("", "", ""))
+    queries, columns = ("answer", "user"), ["share", "uniform"]
+    table = attention_flow(tiny_llava, inputs, answer, queries=queries)
+    assert caplog.messages == ["pope a: the answer is empty and attends to nothing"]
+    silent = table["share"].isna()
+    assert (silent == table["uniform"].isna()).all()
+    assert table[silent]["sample"].unique().tolist() == ["a"]
+    assert table[silent]["query"].unique().tolist() == ["answer"]
+    assert silent.sum() == 4 * 5
+    # what a row without an answer tells of its question is that of the prompt alone
+    for row, sample in enumerate(inputs.samples):
+        said = answer.take([row]) if row else Answer((torch.tensor([9]),), ("",))
+        one = attention_flow(tiny_llava, inputs.take([row]), said, queries=queries)
+        mine = table[table["sample"] == sample.key].reset_index(drop=True)
+        both = ~mine["share"].isna()
+        assert np.allclose(mine.loc[both, columns], one.loc[both, columns], atol=1e-5)
+    alone = attention_flow(tiny_llava, inputs.take([0]), answer.take([0]))
+    assert alone[columns].isna().all(axis=None)
+    counted = (
+        means(table.assign(all=0), columns, by=["all", "query"]).groupby("query")["n"].unique()
+    )
+    assert (counted["answer"].tolist(), counted["user"].tolist()) == ([2], [3])
+
+
+def test_one_query_may_be_named_alone_and_is_no_list_of_letters(tiny_llava, asked):
+    one, listed = (attention_flow(tiny_llava, *asked, queries=x) for x in ("user", ["user"]))
+    assert one.equals(listed)
+
+
+def test_shares_under_autocast_sum_to_one_as_closely_as_without(tiny_llava, asked):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        table = attention_flow(tiny_llava, *asked, queries=("answer", "user"))
+    sums = table.groupby(["layer", "query"])[["share", "uniform"]].sum()
+    assert np.allclose(sums, 1, atol=1e-5)  # what the instrument itself computes is in float32
+
+
+@pytest.mark.parametrize("layers", [[], 3, [1.5], "0"])
+def test_layers_that_are_none_are_refused(tiny_llava, asked, layers):
+    with pytest.raises(ValueError, match=r"asked for layers.*; give"):
+        attention_map(tiny_llava, *asked, layers=layers)
 
 
 def test_attention_map_equals_eager_maps(tiny_llava, asked):

@@ -11,7 +11,7 @@ import irlib
 from irlib.faces import handed
 
 FLOORS = (  # a room imports from lower floors and from itself, never from its own floor or above
-    "faces",
+    "faces doors",
     "hooks scores store",
     "tasks plots",
     "inputs",
@@ -49,7 +49,7 @@ DOORS = {  # the only modules that import a library
     "filelock": {"reproduce.ending", "sweeps.answers"},
     "psutil": {"reproduce.ending"},
 }
-TORCHLESS = {"faces", "scores", "store", "tasks", "plots", "reproduce", "cli"}
+TORCHLESS = {"faces", "doors", "scores", "store", "tasks", "plots", "reproduce", "cli"}
 HOME = Path(irlib.__file__).parent
 ROOT = HOME.parent
 FILES = sorted(HOME.rglob("*.py"))

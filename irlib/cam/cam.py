@@ -1,5 +1,6 @@
 """LLaVA-CAM: which parts of the picture the answer's logits depend on, layer by layer."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -8,12 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from irlib import doors
+from irlib.cam.asking import check_gradients, check_inputs, check_numbers, sites_and_layers
 from irlib.cam.maps import Maps
 from irlib.cam.saving import share_out
 from irlib.cam.slopes import features_and_slopes
 from irlib.cam.targets import logits_of
 from irlib.hooks.hooks import rows
 from irlib.inputs.records import Answer, Inputs
+
+log = logging.getLogger(__name__)
 
 
 def llava_cam(
@@ -61,10 +66,13 @@ def llava_cam(
     sites x layers x image tokens x hidden size numbers: for LLaVA-1.5-7B in 16 bits 3 GiB. If one
     row takes more, layers are computed again in the backward. Noise is drawn by row and copy: a map
     does not depend on its neighbours or on `memory`, but for the rounding of other batches, 1e-4 of
-    its maximum. Inside `truncate`, which refuses other rows than its own, take no noise.
+    its maximum. Inside `truncate`, which refuses other pictures than its own, take no noise. A row
+    whose answer is empty (the model ended at once) has a map of NaN, and is named in the log.
 
     Raises `ValueError` for a sample without a picture, an unknown site or layer, a word that the
-    answer does not hold, and numbers that are not finite or out of their range.
+    answer does not hold, and numbers that are not finite or out of their range; `RuntimeError`
+    inside torch.inference_mode, where nothing has a slope, and torch.autocast, in whose few bits
+    slopes vanish.
 
     >>> from irlib import load, load_task
     >>> vlm = load("mini-llava")
@@ -76,22 +84,37 @@ def llava_cam(
     >>> maps["mlp"].layers, maps["mlp"].heat.shape
     ((4, 5), (2, 8, 8))
     """
-    sites = (site,) if isinstance(site, str) else tuple(site)
-    layers = tuple(range(vlm.n_layers)) if layers is None else tuple(layers)
-    _check(vlm, inputs, sites, layers, noise, n, memory)
-    whole = inputs.followed_by(answer)
-    at, total = logits_of(vlm, inputs, answer, whole, target)
-    config, tokens = vlm.decoder.config, int(whole.spans.image.sum(1).max())
-    results = 3 * len(sites) * len(layers) * tokens * config.hidden_size * vlm.dtype.itemsize
-    most, again = share_out(vlm.decoder, whole.length, memory, first=min(layers), results=results)
+    check_inputs(inputs)
+    check_numbers(noise, memory, threshold, views)
+    check_gradients(vlm)
+    sites, layers = sites_and_layers(vlm, site, layers)
+    n, seed = doors.count("n", n, least=1), doors.count("seed", seed)
+    inputs.followed_by(answer)  # refuses what does not belong together
+    laid = [[] for _ in inputs.samples]  # of each row one {site: heat [layer, row, col]} a copy
+    for row, copies in enumerate(laid):
+        if row not in answer.spoken:
+            sample = inputs.samples[row]
+            log.warning("%s %s: the answer is empty and has no map", sample.task, sample.key)
+            none = np.full((len(layers), *inputs.grids[row].shape), np.nan, np.float32)
+            copies.append(dict.fromkeys(sites, none))
+    if answer.spoken:
+        said, asked = answer.take(answer.spoken), inputs.take(answer.spoken)
+        whole = asked.followed_by(said)
+        at, total = logits_of(vlm, asked, said, whole, target)
+        config, tokens = vlm.decoder.config, int(whole.spans.image.sum(1).max())
+        results = 3 * len(sites) * len(layers) * tokens * config.hidden_size * vlm.dtype.itemsize
+        most, again = share_out(
+            vlm.decoder, whole.length, memory, first=min(layers), results=results
+        )
+        draws = [torch.Generator().manual_seed(seed) for _ in said.ids]
+        # without noise all copies are one; with it each row has its own draws, copy after copy
+        jobs = [row for _ in range(n if noise else 1) for row in range(len(asked))]
+    else:
+        jobs, most = [], 1
 
     def heat(features, slopes):
         return _heat(features[None].float(), slopes[None].float(), relu_grad, threshold)[0]
 
-    # without noise all copies are one; with it each row has its own draws, copy after copy
-    jobs = [row for _ in range(n if noise else 1) for row in range(len(inputs))]
-    draws = [torch.Generator().manual_seed(seed) for _ in inputs.samples]
-    laid = [[] for _ in inputs.samples]  # of each row one {site: heat [layer, row, col]} a copy
     for start in range(0, len(jobs), most):
         mine = jobs[start : start + most]
         noisy = _noisy(vlm, whole.take(mine), noise, [draws[row] for row in mine])
@@ -104,7 +127,9 @@ def llava_cam(
         )  # fmt: skip
         for job, (row, grid) in enumerate(zip(mine, grids, strict=True)):
             by_site = {s: [heats[s, layer][job].cpu().numpy() for layer in layers] for s in sites}
-            laid[row].append({s: grid.lay(np.stack(by_site[s]), views=views) for s in sites})
+            laid[answer.spoken[row]].append(
+                {s: grid.lay(np.stack(by_site[s]), views=views) for s in sites}
+            )
     made = [
         {
             s: Maps(np.stack([one[s] for one in copies]).mean(0), s, *facts, vlm.name, layers)
@@ -114,31 +139,6 @@ def llava_cam(
     ]
     made = [one[site] for one in made] if isinstance(site, str) else made
     return made[0] if len(made) == 1 else made
-
-
-def _check(vlm, inputs, sites, layers, noise, n, memory):
-    if None in inputs.grids:
-        raise ValueError(
-            "asked for LLaVA-CAM, found a sample without a picture; leave it out: there is nothing "
-            "to map"
-        )
-    if not all("pixel_values" in visual for visual in inputs.visual):
-        raise ValueError(
-            "asked for LLaVA-CAM, found inputs without pixels; give those of vlm.prepare, not of "
-            "vlm.encode"
-        )
-    if n < 1 or not 0 <= noise < float("inf") or not memory > 0:
-        raise ValueError(
-            f"asked for {n} copies with noise {noise} in {memory} GiB; give n of at least 1 and "
-            "noise of at least 0, and memory above 0"
-        )
-    if not layers or not sites or set(layers) - set(range(vlm.n_layers)):
-        raise ValueError(
-            f"asked for the maps of layers {list(layers)} at the sites {list(sites)}, found "
-            f"{vlm.n_layers} layers; give one site or more, and some of 0..{vlm.n_layers - 1}"
-        )
-    for site in sites:
-        vlm.site(site)  # raises for an unknown one
 
 
 def _noisy(vlm, whole, noise, draws) -> Inputs:

@@ -35,6 +35,11 @@ class Maps:
         return f"Maps({which}, {self.site}, {len(self.heat)} layers, {rows} x {cols} cells)"
 
     @property
+    def answered(self) -> bool:
+        """Whether there is a map: an empty answer has none, and all its heat is NaN."""
+        return not np.isnan(self.heat).any()
+
+    @property
     def task(self) -> str:
         """The sample's task."""
         return self.sample.task
@@ -75,7 +80,8 @@ class Maps:
         Columns `model, task, sample, site, layer, inside, area, hit, peak`: `inside` the share of
         the heat within the boxes, `area` the same for an even map (chance: the share of the seen
         picture that they cover), `hit` 1.0 if the centre of the hottest cell lies in a box, `peak`
-        the raw maximum. NaN where the map is zero everywhere, or the sample has no boxes.
+        the raw maximum. NaN where the map is zero everywhere, or the sample has no boxes; `peak` is
+        NaN only where the answer is empty.
         """
         covered = self.grid.cover(self.boxes) if len(self.boxes) else np.nan
         centres = self.grid.cells.reshape(-1, 2, 2).mean(1)

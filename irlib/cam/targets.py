@@ -18,9 +18,14 @@ def logits_of(
     `inputs` are the prompts, `whole` prompts and answers; `target` as in `llava_cam`.
     """
     at = [mask.nonzero().flatten() for mask in whole.spans.predicting]
-    ids = list(answer.ids)
+    ids = [row.clone() for row in answer.ids]  # of inference_mode they could not be differentiated
     if callable(target):
-        return at, lambda row, logits: target(logits)
+        return at, lambda row, logits: _scalar(target(logits))
+    if not isinstance(target, str):
+        raise ValueError(
+            f"asked for the target {target!r}, found a {type(target).__name__}; give "
+            '"answer", "authors", words of the answer, or a callable on its logits'
+        )
     if target == "authors":
         at = list(map(_authors_positions, [inputs] * len(ids), range(len(ids)), map(len, ids)))
     elif target != "answer":
@@ -52,6 +57,17 @@ def _authors_positions(inputs, row, length) -> Tensor:
             stacklevel=4,
         )
     return positions
+
+
+def _scalar(value) -> Tensor:
+    """What a callable makes of logits; refuses what has no slope in them."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        found = f"{list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(
+            f"asked for a target of one number, found {found}; let the callable return a scalar "
+            "tensor computed from the logits it is given"
+        )
+    return value.reshape(())
 
 
 def _tokens_of(vlm, ids, words) -> list[int]:

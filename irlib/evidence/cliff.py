@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
+from irlib import doors
 from irlib.scores import LOWER_IS_BETTER, MAIN, pooled
 
 
@@ -50,6 +51,8 @@ def cliff_layer(
     >>> found.layer, found.low, found.high, found.baseline
     (1, 1, 1, 0.8)
     """
+    n_resamples = doors.count("n_resamples", n_resamples, least=1)
+    seed, margin = doors.count("seed", seed), doors.number("margin", margin)
     task, layers, counts = _counts(table)
     size = next(iter(counts.values())).shape[-1]
     metric = metric or MAIN[task]
@@ -133,6 +136,8 @@ def change_at(
     >>> round(change.gain, 3), round(change.low, 3), change.high, change.n
     (-0.15, -0.3, 0.0, 2)
     """
+    n_resamples = doors.count("n_resamples", n_resamples, least=1)
+    seed, layer = doors.count("seed", seed), doors.count("layer", layer)
     task, layers, counts = _counts(table)
     size = next(iter(counts.values())).shape[-1]
     metric = metric or MAIN[task]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from irlib import doors
+
 EXPECTATIONS = ("positive", "negative", "zero")
 FEWEST = 10
 """Samples below which nothing can be told: a bootstrap of a handful knows no doubt."""
@@ -56,6 +58,8 @@ def verdict(
     >>> verdict("the share falls", [0.31, 0.28, 0.35, 0.30]).outcome  # too few
     'cannot be told'
     """
+    n_resamples = doors.count("n_resamples", n_resamples, least=1)
+    seed = doors.count("seed", seed)
     values = np.asarray(effect, dtype=float)
     if values.ndim != 1 or not np.isfinite(values).any():
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import ipywidgets
 
+from irlib import doors
 from irlib.attention import attention_flow
 from irlib.cam.cam import llava_cam
 from irlib.plots import caption, explore_view
@@ -26,7 +27,7 @@ def explore(
     [3]
     """
     inputs = vlm.prepare(sample, image=image, question=question)
-    layer = vlm.n_layers // 2 if layer is None else layer
+    layer = vlm.n_layers // 2 if layer is None else doors.count("layer", layer)
     if not 0 <= layer < vlm.n_layers:
         raise ValueError(
             f"explore was asked to begin at layer {layer}; {vlm.name} has {vlm.n_layers}; give one "

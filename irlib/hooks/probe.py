@@ -51,7 +51,8 @@ def _attend_and_probe(name, attend, module, *args, irlib_probes=(), **kwargs):
         homes = [vars(sys.modules[kind.__module__]) for kind in type(module).__mro__]
         attend = next(home[EAGER] for home in homes if EAGER in home)
     for probe in irlib_probes:
-        _probe(probe, name, module, *args, **kwargs)
+        with torch.autocast(args[0].device.type, enabled=False):
+            _probe(probe, name, module, *args, **kwargs)
     return attend(module, *args, **kwargs)
 
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from irlib.faces import face
 
 if TYPE_CHECKING:
+    from irlib.inputs.features import Features as Features
     from irlib.inputs.grids import Grid as Grid
     from irlib.inputs.preparing import prepare as prepare
     from irlib.inputs.records import SEGMENTS as SEGMENTS
     from irlib.inputs.records import Answer as Answer
-    from irlib.inputs.records import Features as Features
     from irlib.inputs.records import Inputs as Inputs
     from irlib.inputs.records import Spans as Spans
 

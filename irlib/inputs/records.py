@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from irlib import doors
+from irlib.inputs.features import Features
 from irlib.inputs.grids import Grid
 from irlib.tasks.samples import Sample
 
@@ -41,59 +43,34 @@ class Spans:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the model said: `ids`, one 1-D tensor a row without special tokens, and `texts`."""
+    """What the model said: `ids`, one 1-D tensor a row without special tokens, and `texts`.
+
+    `margins` tell how far the first token of each row was ahead of the next best (models.rounding).
+    """
 
     ids: tuple[Tensor, ...]
     texts: tuple[str, ...]
+    margins: tuple[float, ...] = ()
 
     @property
     def text(self) -> str:
         """The text of the only row."""
         return _only(self.texts, "answer")
 
+    @property
+    def spoken(self) -> list[int]:
+        """The rows whose answer has a token: a model may end at once, and has said nothing then."""
+        return [row for row, ids in enumerate(self.ids) if len(ids)]
+
+    def take(self, rows: Sequence[int]) -> "Answer":
+        """These rows, in this order."""
+        kept = (self.ids, self.texts, self.margins)
+        return Answer(*(tuple(one[row] for row in rows if row < len(one)) for one in kept))
+
     def __repr__(self) -> str:
         said = shorten(self.texts[0], 40, placeholder=" ...") if self.texts else ""
         more = f" and {len(self.texts) - 1} more" if len(self.texts) > 1 else ""
         return f"Answer({said!r}{more}, {sum(map(len, self.ids))} tokens)"
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """What the vision tower makes of one picture: `tokens [token, channel]`, one an image token.
-
-    `deep` are further such features, for decoder layers that are given some of their own; `kind`
-    and `listed` the model's own way to hold them.
-    """
-
-    tokens: Tensor
-    deep: tuple[Tensor, ...]
-    kind: type
-    listed: bool
-
-    def __repr__(self) -> str:
-        deep = f", {len(self.deep)} deep" if self.deep else ""
-        return f"Features({self.tokens.shape[0]} tokens, {self.tokens.shape[1]} channels{deep})"
-
-    @classmethod
-    def divide(cls, seen, sizes: Sequence[int]) -> list["Features"]:
-        """A vision tower's output as one `Features` a picture, of so many tokens each."""
-        listed = not isinstance(seen.pooler_output, Tensor)
-        tokens = torch.cat(list(seen.pooler_output)) if listed else seen.pooler_output
-        tokens = tokens.reshape(-1, tokens.shape[-1])
-        layers = getattr(seen, "deepstack_features", None) or ()
-        deep = [torch.cat(tuple(layer)).split(sizes) for layer in layers]
-        deep = list(zip(*deep, strict=True)) or [()] * len(sizes)
-        pairs = zip(tokens.split(sizes), deep, strict=True)
-        return [cls(*pair, type(seen), listed) for pair in pairs]
-
-    @staticmethod
-    def join(rows: Sequence["Features"]) -> object:
-        """The features of several pictures as the model takes them."""
-        tokens = [row.tokens for row in rows]
-        made = {"pooler_output": tokens if rows[0].listed else torch.cat(tokens)}
-        if rows[0].deep:
-            made["deepstack_features"] = list(zip(*(row.deep for row in rows), strict=True))
-        return rows[0].kind(**made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +120,13 @@ class Inputs:
         """The grid of the only row."""
         return _only(self.grids, "grid")
 
+    def limits(self, most: int | None = None) -> list[int]:
+        """How many tokens each row's answer may have: `most`, or as many as its sample says."""
+        return [
+            doors.count("max_new_tokens", sample.max_new_tokens if most is None else most, least=1)
+            for sample in self.samples
+        ]
+
     def take(self, rows: Sequence[int]) -> "Inputs":
         """These rows, in this order; a row may be taken several times."""
         rows = list(rows)
@@ -159,15 +143,18 @@ class Inputs:
     def followed_by(self, answer: Answer) -> "Inputs":
         """Prompt and answer in one sequence, for one teacher-forced forward.
 
-        The answers are appended behind the prompts and padded on the right to one length.
+        The answers are appended behind the prompts and padded on the right to one length; an empty
+        one adds nothing to its row. Raises `ValueError` unless there is one answer a prompt.
         """
+        doors.kind("answer", answer, Answer, give="what vlm.answer(inputs) returns")
         lengths = torch.tensor([len(ids) for ids in answer.ids])
-        if len(answer.ids) != len(self) or not lengths.all():
+        if len(answer.ids) != len(self):
             raise ValueError(
                 f"asked to append an answer to each of {len(self)} prompts, found answers of "
-                f"{lengths.tolist()} tokens; give one answer a prompt, none of them empty"
+                f"{lengths.tolist()} tokens, to other inputs; give one answer a prompt"
             )
-        ids = torch.nn.utils.rnn.pad_sequence(answer.ids, batch_first=True)
+        ids = [ids.long() for ids in answer.ids]  # one without tokens may be of any dtype
+        ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
         real = torch.arange(ids.shape[1]) < lengths[:, None]
         added = {"input_ids": ids, "attention_mask": real}
         added |= {key: torch.full_like(ids, value) for key, value in self.appended.items()}

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from irlib import doors
 from irlib.hooks.hooks import hooked
 from irlib.inputs.records import Answer, Inputs
 from irlib.interventions.decoding import Past, greedy
 from irlib.interventions.prefill import Recorder, Run, head, look, run, take
 from irlib.interventions.truncation import check_keep, layer_by_row, truncate
 from irlib.models.finite import check_finite
+from irlib.models.rounding import margins
 
 # Positions of variants at a time, those of an answer to come among them. Each takes the keys and
 # values of all layers: 0.5 MB in a 7B model in float16, so at most 16 GiB beside the weights.
@@ -35,6 +37,7 @@ def logits_by_layer(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0
     >>> logits_by_layer(vlm, vlm.prepare(question="What is a cat?"), layers=[0, 12]).shape[:2]
     torch.Size([2, 1])
     """
+    layers = _layers(inputs, layers)
     if hooked(vlm.model):
         every = _one_by_one(
             vlm, inputs, layers, keep, lambda x: vlm.forward(x, logits_to_keep=1)[:, -1]
@@ -74,23 +77,28 @@ def answers_by_layer(
     >>> answers[0].text == answers[12].text  # there is no picture to hide
     True
     """
+    layers, limits = _layers(inputs, layers), inputs.limits(max_new_tokens)
     if hooked(vlm.model) or not vlm.plain:
         return _one_by_one(
             vlm, inputs, layers, keep, lambda x: vlm.answer(x, max_new_tokens=max_new_tokens)
         )
-    limits = [
-        sample.max_new_tokens if max_new_tokens is None else max_new_tokens
-        for sample in inputs.samples
-    ]
-    found = {}
+    found, banned = {}, torch.tensor([vlm.image_token_id], device=vlm.device)
     for made, variants in _parts(vlm, inputs, layers, keep, room=max(limits)):
         logits, index, keys = _start(vlm, made, variants, whole=True)
         most = [limits[row] for row, _ in variants]
         past = Past(made, variants, index=index, prompt=keys, most=max(most))
+        first = logits.float().index_fill(1, banned, -torch.inf)
         said = vlm.read(greedy(vlm, inputs, past, logits, most), most)
-        found |= dict(zip(variants, zip(said.ids, said.texts, strict=True), strict=True))
+        each = zip(said.ids, said.texts, margins(first, logits.dtype), strict=True)
+        found |= dict(zip(variants, each, strict=True))
     rows = _by_layer(found, len(inputs), layers, vlm.n_layers)
     return {layer: Answer(*zip(*row, strict=True)) for layer, row in zip(layers, rows, strict=True)}
+
+
+def _layers(inputs, layers) -> list[int]:
+    """The layers asked for, one or more."""
+    doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
+    return doors.counts("layers", layers, some=True)
 
 
 def _one_by_one(vlm, inputs, layers, keep, ask) -> dict:

@@ -1,14 +1,15 @@
 """Hide image tokens from a decoder layer on, and rank them by the attention that they get."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
+from irlib import doors
 from irlib.hooks.hooks import edit, rows
 from irlib.inputs.records import Inputs
+from irlib.interventions.recognising import Recogniser
 
 
 @contextmanager
@@ -25,7 +26,9 @@ def truncate(
     """Inside the block no text sees the image tokens in decoder layers >= `layer` (eq. 13).
 
     `layer` is 0-based, one for all rows of `inputs` or one a row; n_layers leaves the model as it
-    is. Works in one forward and in generation, on these inputs alone or followed by an answer. The
+    is. Works in one forward and in generation, on these inputs alone or followed by an answer, or
+    on rows taken from them: each is known by its tokens and its picture, as the first decoder layer
+    is given them, which costs one pass of the vision tower (none after `vlm.encode`). The
     `keep` best image tokens stay visible (eq. 11-12): ranked once, on the prompt, by the
     head-averaged attention of its last position in layer `layer` - 1, or of the last image token
     with `rank_row="last_image"` (eq. 10 to the letter), or by your own `ranking`, one score an
@@ -34,7 +37,9 @@ def truncate(
 
     Columns are masked: keys stay where they are and hidden positions keep their own view. Raises
     `ValueError` for a layer out of range, for more kept than image tokens, for `keep` > 0 from
-    layer 0 without a ranking, and for a run on other inputs.
+    layer 0 without a ranking, and for a run on other inputs, whatever it is that runs: also where
+    nothing is to be hidden, where rows are taken that are equal but hidden from different layers,
+    and where a generation goes on from a cache that was filled outside.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -44,15 +49,23 @@ def truncate(
     >>> hidden == vlm.answer(inputs).text  # there is no picture to hide
     True
     """
+    doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
     start = layer_by_row(vlm, inputs, layer)
     image = inputs.spans.image
     hidden = image & ~_kept(vlm, inputs, start.cpu(), keep, ranking, rank_row)
-    hidden = hidden.roll(offset, dims=1)
+    hidden = hidden.roll(doors.count("offset", offset, most=1), dims=1)
     by_layer = {i: hidden & (start <= i)[:, None] for i in range(vlm.n_layers)}
-    modules = {i: vlm.decoder.layers[i] for i, mask in by_layer.items() if mask.any()}
+    hides = {i for i, mask in by_layer.items() if mask.any()}
+    modules = {i: vlm.decoder.layers[i] for i in {0} | hides}
+    runs = Recogniser(vlm, inputs, torch.stack(list(by_layer.values()), 1))
 
     def hide(i, args, kwargs):
-        return args, dict(kwargs, attention_mask=_mask(i, args[0], kwargs, by_layer[i]))
+        if not i:
+            runs.begin(args[0], kwargs.get("past_key_values"), _seen(kwargs, i))
+        if i not in hides:
+            return args, kwargs
+        mine = by_layer[i][runs.rows.to(image.device)]
+        return args, dict(kwargs, attention_mask=_mask(i, args[0], kwargs, mine))
 
     with edit(modules, hide, at="input"):
         yield
@@ -85,17 +98,20 @@ def rank(vlm, inputs: Inputs, *, rank_row: str = "last") -> Tensor:
 
 def layer_by_row(vlm, inputs: Inputs, layer: int | Sequence[int]) -> Tensor:
     """The layer of each row of `inputs`; raises `ValueError` for one out of range."""
-    start = (
-        torch.as_tensor(int(layer)).expand(len(inputs)) if isinstance(layer, Integral) else layer
-    )
-    start = torch.as_tensor(start, device=vlm.device)
-    if start.shape != (len(inputs),) or start.min() < 0 or start.max() > vlm.n_layers:
+    several = isinstance(layer, Iterable) and getattr(layer, "ndim", 1) == 1
+    try:
+        start = doors.counts("layer", layer) if several else [doors.count("layer", layer)]
+        start = start if several else start * len(inputs)
+        fits = len(start) == len(inputs) and max(start) <= vlm.n_layers
+    except ValueError:
+        fits = False
+    if not fits:
         raise ValueError(
             f"asked to hide the image from layer {layer}, found {vlm.n_layers} layers and "
             f"{len(inputs)} rows; give one layer, or one a row, in 0..{vlm.n_layers} "
             f"({vlm.n_layers} leaves the model as it is)"
         )
-    return start
+    return torch.tensor(start, device=vlm.device)
 
 
 def check_keep(inputs: Inputs, keep: int, start: Tensor | None) -> None:
@@ -105,7 +121,7 @@ def check_keep(inputs: Inputs, keep: int, start: Tensor | None) -> None:
     """
     counts = inputs.spans.image.sum(1)
     pictures = counts > 0
-    if keep < 0 or (pictures & (counts < keep)).any():
+    if doors.count("keep", keep) and (pictures & (counts < keep)).any():
         raise ValueError(
             f"asked to keep {keep} image tokens, found {counts[pictures].tolist()} a picture; "
             "keep between 0 and that number"
@@ -145,15 +161,9 @@ def _mask(index, states, kwargs, hidden) -> Tensor:
     Whatever the mask is (None for plain causal, bool, float), in prefill and in decoding: queries
     and keys are counted in positions of the whole sequence, as the cache tells them.
     """
-    length, mask = states.shape[1], kwargs.get("attention_mask")
+    length, mask, seen = states.shape[1], kwargs.get("attention_mask"), _seen(kwargs, index)
     cache = kwargs.get("past_key_values")
     keys, shift = cache.get_mask_sizes(length, index) if cache is not None else (length, 0)
-    seen = int(cache.get_query_offset(index)) if cache is not None else 0
-    if len(states) != len(hidden) or (seen == 0 and length < hidden.shape[1]):
-        raise ValueError(
-            f"asked to hide the image of {list(hidden.shape)} inputs, found a run on "
-            f"{list(states.shape[:2])} of them; inside truncate use the inputs it was given"
-        )
     columns = torch.arange(keys, device=hidden.device) + shift
     queries = torch.arange(seen, seen + length, device=hidden.device)
     wide = hidden.new_zeros(len(hidden), max(keys + shift, seen + length, hidden.shape[1]))
@@ -165,3 +175,9 @@ def _mask(index, states, kwargs, hidden) -> Tensor:
     if mask.dtype == torch.bool:
         return mask & ~hide
     return mask.masked_fill(hide, torch.finfo(mask.dtype).min)
+
+
+def _seen(kwargs, index) -> int:
+    """Positions of the sequence that a layer has been given before, as its cache tells them."""
+    cache = kwargs.get("past_key_values")
+    return int(cache.get_query_offset(index)) if cache is not None else 0

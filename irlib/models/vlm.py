@@ -9,10 +9,13 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from irlib import doors
 from irlib.inputs import preparing
-from irlib.inputs.records import Answer, Features, Inputs
+from irlib.inputs.features import Features
+from irlib.inputs.records import Answer, Inputs
 from irlib.inputs.tokens import check_length
 from irlib.models.finite import check_finite, check_pixels, finite_scores
+from irlib.models.rounding import margins
 from irlib.models.sites import last_norm, sites_of
 
 
@@ -158,6 +161,7 @@ class VLM:
         They are on the device of the inputs, wherever the last layer is. Raises `ValueError` where
         pixels or logits are not finite numbers.
         """
+        doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
         check_pixels(inputs)
         model, batch = self.family.call(self.model, inputs.batch)
         logits = model(**batch, use_cache=False, **kwargs).logits.to(self.device)
@@ -168,26 +172,33 @@ class VLM:
     def answer(self, inputs: Inputs, *, max_new_tokens: int | None = None) -> Answer:
         """The greedy `Answer` of each row, at most `max_new_tokens` long (the sample's, if None).
 
-        Raises `ValueError` where pixels or logits are not finite numbers, and where prompt and
-        answer are longer than the model's positions.
+        Raises `ValueError` for a length below 1, where pixels or logits are not finite numbers, and
+        where prompt and answer are longer than the model's positions.
 
         >>> from irlib import load
         >>> vlm = load("mini-llava")
         >>> len(vlm.answer(vlm.prepare(question="What is a cat?"), max_new_tokens=2).texts)
         1
         """
+        doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
+        limits = inputs.limits(max_new_tokens)
         check_pixels(inputs)
-        limits = [max_new_tokens or sample.max_new_tokens for sample in inputs.samples]
         settings = copy.deepcopy(self.model.generation_config)
         settings.update(max_new_tokens=max(limits), suppress_tokens=[self.image_token_id])
         model, batch = self.family.call(self.model, inputs.batch)
+        first = []
+
+        def watch(ids, scores):
+            first.extend([] if first else margins(scores, self.dtype))
+            return scores
+
         made = model.generate(
             **{"input_ids": inputs.text["input_ids"]} | batch,
             generation_config=settings,
-            logits_processor=[finite_scores],
+            logits_processor=[finite_scores, watch],
         )[:, inputs.length :].cpu()
         check_length(self, inputs.length + made.shape[1], "a prompt and its answer")
-        return self.read(made, limits)
+        return replace(self.read(made, limits), margins=tuple(first))
 
     def read(self, made: Tensor, limits: Sequence[int]) -> Answer:
         """The `Answer` in generated ids `[row, token]`: up to the first end or the row's limit.

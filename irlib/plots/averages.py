@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from irlib import doors
 from irlib.scores import pooled
 
 COLUMNS = ("measure", "value", "low", "high", "n")
@@ -33,6 +34,8 @@ def average(
     >>> average(flow, ["share"], by=["layer"]).round(3).to_dict("records")
     [{'layer': 0, 'measure': 'share', 'value': 0.3, 'low': 0.2, 'high': 0.4, 'n': 2}]
     """
+    n_resamples = doors.count("n_resamples", n_resamples, least=1)
+    seed = doors.count("seed", seed)
     unit = [name for name in ("task", "sample") if name in table.columns and name not in by]
     missing = [name for name in (*by, *measures, "sample") if name not in table.columns]
     if missing:
@@ -72,7 +75,8 @@ def pool(
     >>> pool(rows, ["TextVQA Acc"], by=["layer"]).to_dict("records")
     [{'layer': 0, 'metric': 'TextVQA Acc', 'value': 0.5, 'low': 0.0, 'high': 1.0, 'n': 2}]
     """
-    rows, tail = [], 50 * (1 - confidence)
+    n_resamples = doors.count("n_resamples", n_resamples, least=1)
+    rows, tail, seed = [], 50 * (1 - confidence), doors.count("seed", seed)
     for (*key, task), group in table.groupby([*by, "task"], sort=False, observed=True):
         group = group.sort_values("sample")
         counts = {name: group[name].to_numpy(float) for name in group.select_dtypes("number")}

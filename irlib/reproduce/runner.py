@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from irlib import store
+from irlib import doors, store
 from irlib.reproduce import copies
 from irlib.reproduce.ending import Processes, locked
 from irlib.store.files import ready
@@ -81,7 +81,8 @@ def run(
     if scheduler is not None:
         engines.reach(scheduler)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = workers or (1 if scheduler else min(4, cores))
+    workers = (1 if scheduler else min(4, cores)) if workers is None else workers
+    workers = doors.count("workers", workers, least=1)
     threads = str(max(1, cores // workers))
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if path := os.pathsep.join(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):

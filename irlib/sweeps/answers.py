@@ -22,7 +22,7 @@ from irlib.store import provenance
 log = logging.getLogger(__name__)
 
 SCHEMA = pa.schema(
-    {"row": pa.string(), "layer": pa.int32(), "answer": pa.string()}
+    {"row": pa.string(), "layer": pa.int32(), "answer": pa.string(), "margin": pa.float32()}
     | {"task": pa.string(), "key": pa.string()}  # for a reader of the shard: nothing hangs on them
 )
 STALE = 3600  # seconds after which a file half written was left by a process that is no more
@@ -32,18 +32,19 @@ class Answers:
     """The answers of one setting: those kept in its folder and those added since, by row and layer.
 
     `setting` is all that determines an answer besides its row, as JSON; None keeps nothing on disk.
-    `texts[row, layer]` is an answer, `row` a `provenance.asked`. With `fresh` what was kept before
-    does not count; of two answers of a row the newer counts. Raises `OSError` where the folder
-    cannot be written.
+    `texts[row, layer]` is an answer, `row` a `provenance.asked`, `margins[row, layer]` how far its
+    first token was ahead. With `fresh` what was kept before does not count; of two answers of a row
+    the newer counts. Raises `OSError` where the folder cannot be written.
 
     >>> answers = Answers(None)
-    >>> answers.add([("abc", 0, "yes", "pope", "random/1")])
+    >>> answers.add([("abc", 0, "yes", 312.0, "pope", "random/1")])
     >>> answers.missing("abc", [0, 1])
     [1]
     """
 
     def __init__(self, setting: Mapping | None, *, name: str = "", fresh: bool = False):
         self.texts: dict[tuple[str, int], str] = {}
+        self.margins: dict[tuple[str, int], float] = {}
         self.folder: Path | None = None
         self._seen: set[str] = set()
         if setting is None:
@@ -84,12 +85,16 @@ class Answers:
                     path.replace(path.with_suffix(".damaged"))
                 continue
             self._seen.add(path.name)
-            columns = parquet.read_table(io.BytesIO(data), columns=["row", "layer", "answer"])
-            rows, layers, texts = (column.to_pylist() for column in columns.columns)
-            self.texts.update(zip(zip(rows, layers, strict=True), texts, strict=True))
+            table = parquet.read_table(io.BytesIO(data), columns=SCHEMA.names[:4])
+            self._note(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
-    def add(self, rows: Sequence[tuple[str, int, str, str, str]]) -> None:
-        """Keep answers, `(row, layer, answer, task, key)` each, as one shard; the known ones not.
+    def _note(self, rows):
+        for row, layer, text, margin, *_ in rows:
+            self.texts[row, layer], self.margins[row, layer] = text, margin
+
+    def add(self, rows: Sequence[tuple[str, int, str, float, str, str]]) -> None:
+        """Keep answers, `(row, layer, answer, margin, task, key)` each, as one shard; known ones
+        are there.
 
         Raises `OSError` where it cannot be written: then it is not there at all, the others are.
         """
@@ -104,7 +109,7 @@ class Answers:
             path = self.folder / f"{len(rows)}-{_checksum(data)}.parquet"
             store.write(path, data)
             self._seen.add(path.name)
-        self.texts.update({row[:2]: row[2] for row in rows})
+        self._note(rows)
 
     def claim(self, rows: Iterable[str]) -> ExitStack | None:
         """Take rows to work on, None where another process has one of them; close it to let go.

@@ -24,6 +24,7 @@ MUST_AGREE = (
     "weights",
     "words",
     "dtype",
+    "autocast",
     "instrument",
 )  # between a worker and who asks it
 SOURCES = sources.instrument()  # of what was imported, whatever becomes of the files later
@@ -67,9 +68,9 @@ class Source:
 
 
 class Said(NamedTuple):
-    """The answers of one row by layer, or why there are none."""
+    """What one row said by layer, each text with its first token's margin, or why nothing."""
 
-    texts: dict[int, str]
+    texts: dict[int, tuple[str, float]]
     failure: str = ""
 
 
@@ -87,6 +88,9 @@ def describe(vlm) -> dict[str, object]:
         "model": provenance.model(vlm),
         "weights": _weights(vlm.model),
         "dtype": str(vlm.dtype),
+        "autocast": str(torch.get_autocast_dtype(device.type))
+        if torch.is_autocast_enabled(device.type)
+        else None,
         "quantised": json.loads(json.dumps(getattr(quantised, "to_dict", dict)(), default=str)),
         "attention": attention_of(vlm.decoder),
         "generation": json.loads(vlm.model.generation_config.to_json_string()),
@@ -162,8 +166,10 @@ def _ask(vlm, samples, layers, options) -> list[Said]:
     try:
         inputs = vlm.prepare(samples)
         said = answers_by_layer(vlm, inputs, layers=layers, **options)
-        texts = [{layer: said[layer].texts[row] for layer in layers} for row in range(len(inputs))]
-        return [Said(one) for one in texts]
+        return [
+            Said({layer: (said[layer].texts[row], said[layer].margins[row]) for layer in layers})
+            for row in range(len(inputs))
+        ]
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         short = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if isinstance(error, RuntimeError) and not short:  # a broken device, say: no row's fault

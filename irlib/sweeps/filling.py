@@ -1,11 +1,13 @@
 """Compute what a store of answers lacks, block by block, beside others that do the same."""
 
 import logging
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from irlib.sweeps.answers import Answers
 from irlib.tasks.samples import Sample
@@ -33,7 +35,9 @@ def fill(
     neighbours in a batch move the last digits. A block that another process works on is come back
     to when the others are done. Only here are answers written, each block as it comes back; where
     one raises, what else was under way is still kept, then `RuntimeError` is raised for lost
-    workers, the error itself for any other.
+    workers, the error itself for any other. An interrupt, SIGTERM too where blocks are computed by
+    others, ends it at once: what they have finished by then is kept, what has not begun is taken
+    back, no row stays claimed.
     """
     waiting, running, failed, trouble = deque(blocks), {}, {}, None
 
@@ -78,13 +82,32 @@ def fill(
                 finally:
                     _end(claim, done, block)
     finally:
-        for future, (_, _, claim) in running.items():
-            future.cancel()
-            claim.close()
+        _leave(answers, samples, running)
     if trouble:
         with telling():
             raise trouble
     return failed
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Let SIGTERM end the block as ctrl-C does, by an exception: `SystemExit`, with code 143.
+
+    Only in the main thread, and only where nobody else has a say in it.
+    """
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number, _):
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
@@ -109,12 +132,24 @@ def _end(claim, done, block):
     done(len(block))
 
 
+def _leave(answers, samples, running):
+    """Take back what is under way, keep what of it is finished, let go of all rows."""
+    for future in running:
+        future.cancel()
+    with ExitStack() as claims:
+        for _, _, claim in running.values():
+            claims.push(claim)
+        for future, (_, missing, _) in running.items():
+            if future.done() and not future.cancelled() and not future.exception():
+                _keep(answers, samples, missing, future.result())
+
+
 def _keep(answers, samples, missing, said) -> dict[str, str]:
     """Write the answers of a block; return its failures."""
     rows, failed = [], {}
     for row, (texts, failure) in zip(missing, said, strict=True):
         task, key = samples[row].task, samples[row].key
-        rows += [(row, layer, text, task, key) for layer, text in texts.items()]
+        rows += [(row, layer, text, margin, task, key) for layer, (text, margin) in texts.items()]
         if failure:
             log.warning("%s %s could not be answered: %s", task, key, failure)
             failed[row] = failure

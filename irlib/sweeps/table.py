@@ -4,26 +4,28 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from dataclasses import replace
-from numbers import Integral
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from irlib import doors
 from irlib.hooks.hooks import hooked
 from irlib.scores import score
 from irlib.store import provenance, sources
 from irlib.sweeps import blocks, engines
 from irlib.sweeps.answers import Answers, capacity
-from irlib.sweeps.filling import fill, telling
+from irlib.sweeps.filling import ending, fill, telling
 from irlib.tasks.pictures import identify
+from irlib.tasks.samples import Sample
 
 log = logging.getLogger(__name__)
 
 
 def sweep(
     vlm,
-    samples: Sequence,
+    samples: Sequence[Sample] | Sample,
     *,
     layers: Sequence[int] | None = None,
     keep: int = 0,
@@ -35,10 +37,13 @@ def sweep(
 ) -> pd.DataFrame:
     """Answers and scores of every sample with the image hidden from every layer: a tidy table.
 
-    Columns `model, task, kind, sample, picture, layer, keep, answer, score` and the count columns
-    of the task's scorer; one row a sample and layer. `picture` is a hash of what is seen, "" where
-    there is none: the unit, where several samples ask about one. `layers` are 0-based and default
-    to all that `keep` allows; the untouched model, layer n_layers, is always among them. Each batch
+    Columns `model, task, kind, sample, picture, layer, keep, answer, near_tie, score` and the count
+    columns of the task's scorer; one row a sample and layer. `picture` is a hash of what is seen,
+    "" where there is none: the unit, where several samples ask about one. `near_tie` is true where
+    the first token's logit is at most one unit in the last place of the model's dtype ahead of the
+    next, which is rounding's alone (models.rounding): elsewhere it may be another token. `layers`
+    are 0-based and default to all that `keep` allows; the untouched model, layer n_layers, is
+    always among them. Each batch
     holds `batch_size` samples, each as many times as there are layers.
 
     Answers are kept in data/results (IRLIB_RESULTS) batch by batch, each known by all that
@@ -57,13 +62,10 @@ def sweep(
     >>> len(table), "score" in table
     (2, True)
     """
-    samples = list(samples)
-    if not samples:
-        raise ValueError("asked to sweep over samples, found none; give at least one")
-    if batch_size < 1:
-        raise ValueError(f"asked to sweep in batches of {batch_size} samples; give 1 or more")
-    if max_new_tokens is not None and max_new_tokens < 1:
-        raise ValueError(f"asked for answers of {max_new_tokens} tokens; give 1 or more, or None")
+    samples, batch_size = _samples(samples), doors.count("batch_size", batch_size, least=1)
+    if max_new_tokens is not None:
+        max_new_tokens = doors.count("max_new_tokens", max_new_tokens, least=1)
+    keep = doors.count("keep", keep)
     layers = _layers(vlm, layers, keep)
     options = {"keep": keep, "max_new_tokens": max_new_tokens}
     rows, distinct, failed = _rows(samples, max_new_tokens)
@@ -81,9 +83,11 @@ def sweep(
         fresh = os.environ.get("IRLIB_FRESH") == "1"
         answers = Answers(setting, name=vlm.name, fresh=fresh)
         at_once = 1 if executor is None else max(1, capacity() // batch_size)
-        failed |= fill(
-            answers, todo, distinct, layers=layers, submit=submit, at_once=at_once, done=bar.update
-        )
+        with nullcontext() if executor is None else ending():
+            failed |= fill(
+                answers, todo, distinct, layers=layers, submit=submit, at_once=at_once,
+                done=bar.update,
+            )  # fmt: skip
     if failed:
         raise ValueError(_told(samples, rows, failed, answers.folder, executor))
     shown = {id(sample.image): sample.image for sample in samples}  # many ask about one
@@ -98,6 +102,7 @@ def sweep(
             "layer": layer,
             "keep": keep,
             "answer": answers.texts[row, layer],
+            "near_tie": answers.margins[row, layer] <= 1,
             **score(sample, answers.texts[row, layer]),
         }
         for row, sample in zip(rows, samples, strict=True)
@@ -109,21 +114,26 @@ def _layers(vlm, layers, keep) -> list[int]:
     """The layers in order, the untouched model's among them; refused where one is not there."""
     least = 1 if keep else 0
     layers = range(least, vlm.n_layers) if layers is None else layers
-    if not isinstance(layers, Iterable) or not all(
-        isinstance(n, Integral) for n in [*layers, keep]
-    ):
+    layers = sorted({*doors.counts("layers", layers, most=vlm.n_layers), vlm.n_layers})
+    if layers[0] < least:
         raise ValueError(
-            f"asked to sweep over layers {layers} with keep={keep}; give a list of whole numbers, "
-            "and a whole number to keep"
+            f"asked to sweep over layers {layers} with keep={keep}, found no layer before the "
+            f"first to rank tokens by; give layers in {least}..{vlm.n_layers}, or keep=0"
         )
-    layers = sorted({*layers, vlm.n_layers})
-    if keep < 0 or layers[0] < least or layers[-1] > vlm.n_layers:
-        raise ValueError(
-            f"asked to sweep over layers {layers} with keep={keep}, found {vlm.n_layers} layers; "
-            f"give layers in {least}..{vlm.n_layers}, and 0 or more tokens to keep (to rank them "
-            "takes a layer before)"
-        )
-    return [int(layer) for layer in layers]
+    return layers
+
+
+def _samples(samples) -> list[Sample]:
+    """The samples asked for: a list of them, or one alone."""
+    samples = [samples] if isinstance(samples, Sample) else samples
+    doors.kind("samples", samples, Iterable, give="samples of load_task(...)")
+    samples = list(samples)
+    if not samples:
+        raise ValueError("asked to sweep over samples, found none; give at least one")
+    for place, sample in enumerate(samples):
+        doors.kind(f"samples[{place}]", sample, Sample, give="samples of load_task(...)")
+        doors.count(f"samples[{place}].max_new_tokens", sample.max_new_tokens, least=1)
+    return samples
 
 
 def _rows(samples, max_new_tokens):

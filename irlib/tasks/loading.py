@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from irlib import store
+from irlib import doors, store
 from irlib.tasks import picking, reader, wording
 from irlib.tasks.protocols import TASKS, text
 from irlib.tasks.samples import Box, Sample
@@ -51,7 +51,7 @@ def load_task(
         raise ValueError(
             f"load_task was asked for {name!r}; it knows {', '.join(TASKS)}; take one."
         )
-    task = TASKS[name]
+    task, seed = TASKS[name], doors.count("seed", seed)
     table = reader.read(
         name,
         source=_place(name, source),
@@ -81,11 +81,7 @@ def load_task(
     )
     words = table.words() if name == "chair" else None
     length = task.new_tokens[source == "bundled"] if max_new_tokens is None else max_new_tokens
-    if length < 1:
-        raise ValueError(
-            f"load_task was asked for answers of {length} tokens; there is nothing to score then; "
-            "set max_new_tokens to 1 or more."
-        )
+    length = doors.count("max_new_tokens", length, least=1)
     wording.check_style(name, style)
     samples = []
     for key in chosen:

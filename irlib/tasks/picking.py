@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from irlib import doors
+
 PARTS = ("find", "judge")
 
 
@@ -72,11 +74,13 @@ def pick(
                 f"{found[0]!r}."
             )
         found = sorted(wanted)
-    if n is not None and not (isinstance(n, int) and 1 <= n <= len(found)):
+    try:
+        n = n if n is None else doors.count("n", n, least=1, most=len(found))
+    except ValueError as error:
         raise ValueError(
             f"load_task was asked for {n!r} rows of {task}; {place} has {len(found)} such rows; "
             f"ask for 1 to {len(found)}."
-        )
+        ) from error
     if part is None:
         return found if n is None else sorted(Random(seed).sample(found, n))
     shuffled = Random(seed).sample(found, len(found))

@@ -8,6 +8,7 @@ from captum.attr import LayerGradCam
 from conftest import hooks_on, make_sample, noise_picture
 from torch import nn
 
+from irlib.attention import attention_flow, attention_map
 from irlib.cam.cam import _heat, llava_cam
 from irlib.cam.targets import _tokens_of
 from irlib.hooks.hooks import edit
@@ -348,10 +349,134 @@ def test_unknown_site_is_refused(tiny_llava, asked):
         llava_cam(tiny_llava, *asked, site="norm")
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"noise": -0.1}, {"memory": 0}])
-def test_no_copies_negative_noise_and_no_memory_are_refused(tiny_llava, asked, wrong):
-    with pytest.raises(ValueError, match=r"give n of at least 1 and noise of at least 0"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n": 0}, r"n=0, found it out of range; give a whole number of at least 1"),
+        ({"n": 2.0}, r"n=2.0, found a float"),
+        ({"n": True}, r"n=True, found a bool"),
+        ({"seed": 0.5}, r"seed=0.5, found a float"),
+        ({"seed": -1}, r"seed=-1, found it out of range"),
+        ({"noise": -0.1}, r"noise=-0.1, .*; give a finite number of at least 0"),
+        ({"noise": float("nan")}, r"noise=nan, .*; give a finite number of at least 0"),
+        ({"noise": "0.1"}, r"noise='0.1', found a str"),
+        ({"memory": 0}, r"memory=0, .*; give a finite number above 0"),
+        ({"threshold": "half"}, r"threshold='half', found a str"),
+        ({"views": "all"}, r"views='all', found no such; use one of"),
+        ({"layers": 3}, r"layers=3, found a int; give a list of whole numbers"),
+        ({"layers": [1.0]}, r"layers\[0\]=1.0, found a float"),
+        ({"target": 3}, r"target 3, found a int; give .answer., .authors., words of"),
+        ({"target": None}, r"target None, found a NoneType"),
+        ({"target": ""}, r"asked for the words ''"),
+        ({"target": lambda logits: logits}, r"target of one number, found \["),
+        ({"target": lambda logits: 3}, r"target of one number, found int"),
+        ({"target": lambda logits: logits.detach().sum()}, r"computed from the logits"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_or_out_of_range_is_refused_in_words(
+    tiny_llava, asked, wrong, message
+):
+    with pytest.raises(ValueError, match=message):
         llava_cam(tiny_llava, *asked, **wrong)
+    assert hooks_on(tiny_llava.decoder) == 0
+
+
+@pytest.mark.parametrize("site", [3, "norm", None])
+def test_a_site_that_is_none_is_refused_with_those_that_are(tiny_llava, asked, site):
+    with pytest.raises(ValueError, match=rf"the site {site!r}, found no such .*post_attention"):
+        llava_cam(tiny_llava, *asked, site=site)
+
+
+def test_what_are_no_inputs_and_no_answer_is_refused_in_words(tiny_llava, asked, sample, samples):
+    inputs, answer = asked
+    for call in (llava_cam, attention_flow, attention_map):
+        with pytest.raises(TypeError, match=r"as inputs, found a Sample; give vlm.prepare"):
+            call(tiny_llava, sample, answer)
+        with pytest.raises(TypeError, match=r"as answer, found a str; give what vlm.answer"):
+            call(tiny_llava, inputs, "yes")
+        with pytest.raises(ValueError, match=r"2 rows|2 prompts"):
+            call(tiny_llava, tiny_llava.prepare(samples), answer)
+    for ask in (tiny_llava.answer, tiny_llava.forward):
+        with pytest.raises(TypeError, match=r"as inputs, found a Sample; give vlm.prepare"):
+            ask(sample)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tiny_llava, asked):
+    wanted = llava_cam(tiny_llava, *asked, layers=[0, 2], noise=0.1, n=2, seed=3).heat
+    numbers = {"layers": np.array([0, 2]), "n": np.int64(2), "seed": np.uint8(3)}
+    assert np.array_equal(llava_cam(tiny_llava, *asked, noise=0.1, **numbers).heat, wanted)
+
+
+def test_inference_mode_and_autocast_are_refused_and_what_was_made_inside_is_taken(
+    tiny_llava, sample
+):
+    with torch.inference_mode():
+        inputs = tiny_llava.prepare(sample)
+        answer = tiny_llava.answer(inputs)
+        assert answer.ids[0].is_inference()
+        with pytest.raises(RuntimeError, match=r"found torch.inference_mode.*; leave that block"):
+            llava_cam(tiny_llava, inputs, answer)
+        vlm = replace(tiny_llava, model=copy.deepcopy(tiny_llava.model))
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.raises(RuntimeError, match=r"found torch.autocast.*; leave that block"),
+    ):
+        llava_cam(tiny_llava, inputs, answer)
+    with pytest.raises(RuntimeError, match=r"found torch.inference_mode.*or its load"):
+        llava_cam(vlm, inputs, answer)
+    with torch.no_grad():
+        found = llava_cam(tiny_llava, inputs, answer).heat
+    again = tiny_llava.prepare(sample)
+    assert np.array_equal(found, llava_cam(tiny_llava, again, tiny_llava.answer(again)).heat)
+
+
+@pytest.mark.parametrize("site", ["post_attention", ["mlp", "block"]])
+def test_an_empty_answer_has_a_map_of_nan_and_the_others_are_as_they_would_be(
+    tiny_llava, samples, site, caplog
+):
+    inputs = tiny_llava.prepare([*samples, samples[0]])
+    ids, settings = tiny_llava.answer(inputs).ids, {"site": site, "noise": 0.1, "n": 2}
+    answer = Answer((ids[0][:2], torch.tensor([]), ids[2]), ("", "", ""))
+    told = llava_cam(tiny_llava, inputs, answer, layers=[1, 2], **settings)
+    assert caplog.messages == ["pope b: the answer is empty and has no map"]
+    others = llava_cam(
+        tiny_llava, inputs.take([0, 2]), answer.take([0, 2]), layers=[1, 2], **settings
+    )
+    for row, wanted in zip((0, 2), others, strict=True):
+        for mine, one in zip(listed(told[row]), listed(wanted), strict=True):
+            assert np.array_equal(mine.heat, one.heat)
+            assert mine.answered
+    alone = llava_cam(tiny_llava, inputs.take([1]), answer.take([1]), layers=[1, 2], **settings)
+    for mine in [*listed(told[1]), *listed(alone)]:
+        assert mine.heat.shape == (2, 4, 4)
+        assert np.isnan(mine.heat).all()
+        assert not mine.answered
+        assert mine.sample is samples[1]
+        assert mine.table()[["inside", "hit", "peak"]].isna().all(axis=None)
+        assert mine.overlay(1).shape == (50, 40, 3)
+
+
+def listed(maps):
+    return list(maps.values()) if isinstance(maps, dict) else [maps]
+
+
+def test_a_word_said_twice_is_read_where_it_is_said_first(tiny_llava, asked):
+    inputs, tokenizer = asked[0], tiny_llava.processor.tokenizer
+    ids = tokenizer("yes no yes no", add_special_tokens=False).input_ids
+    text = tokenizer.decode(ids)
+    answer, start = Answer((torch.tensor(ids),), (text,)), text.index("yes")
+    ends = [len(tokenizer.decode(ids[: i + 1])) for i in range(len(ids))]
+    for word, a, b in (("no", 4, 6), ("YES", 0, 3), ("no yes", 4, 10), ("yes no yes", 0, 10)):
+        mine = [i for i, end in enumerate(ends)
+                if end > start + a and (ends[i - 1] if i else 0) < start + b]  # fmt: skip
+        rows, said = [inputs.length - 1 + i for i in mine], [ids[i] for i in mine]
+        assert len(mine) < len(ids)
+        maps = llava_cam(tiny_llava, inputs, answer, target=word)
+        features, slope = separate(
+            tiny_llava, inputs, answer, "post_attention", 0,
+            lambda rows=rows, said=said: read_at(tiny_llava, inputs, answer, rows, said),
+        )  # fmt: skip
+        assert np.allclose(maps.heat[0], naive(features, slope), **CLOSE)
 
 
 @pytest.mark.parametrize("wrong", [{"layers": [4]}, {"layers": []}, {"site": []}])

@@ -187,3 +187,58 @@ def test_change_refuses_a_layer_that_was_not_swept():
         change_at(make_table(by_rate([0.2, 0.8])), layer=7)
     with pytest.raises(ValueError, match="metric 'CHAIRi' of textvqa"):
         change_at(make_table(by_rate([0.2, 0.8])), layer=0, metric="CHAIRi")
+
+
+def noisy(n=40):
+    """Scores that rise over eight layers, each sample by chance: a cliff that moves."""
+    rng = np.random.default_rng(5)
+    rates = [0.2, 0.5, 0.6, 0.62, 0.66, 0.68, 0.7, 0.7]
+    return make_table([(rng.random(n) < rate).astype(float) for rate in rates])
+
+
+def test_another_seed_draws_other_samples_and_the_same_seed_the_same():
+    table, seeds = noisy(), [0, 1, 2, 3, 4, np.int64(5)]
+    settings = {"n_resamples": 3, "margin": 0.02}  # so few that the draws are felt
+    found = [cliff_layer(table, seed=seed, **settings) for seed in seeds]
+    assert len({(one.low, one.high) for one in found}) > 1
+    assert len({one.layer for one in found}) == 1
+    assert found == [cliff_layer(table, seed=seed, **settings) for seed in seeds]
+    changes = [change_at(table, layer=1, n_resamples=12, seed=seed) for seed in seeds]
+    assert len({(one.low, one.high) for one in changes}) > 1
+    assert changes == [change_at(table, layer=1, n_resamples=12, seed=seed) for seed in seeds]
+
+
+def test_interval_of_a_seed_is_that_of_a_loop_over_its_draws():
+    """Oracle: the draws of scipy's bootstrap of that seed, each counted by hand."""
+    table, seed = noisy(), 7
+    scores = table.pivot(index="layer", columns="sample", values="score").to_numpy()
+    rng, layers = np.random.default_rng(seed), []
+    for draw in rng.integers(0, 40, (60, 40)):
+        value = scores[:, draw].mean(1)
+        layers.append(next(i for i in range(8) if (value[i:] >= value[-1] - 0.02 - 1e-9).all()))
+    wanted = np.quantile(layers, [0.025, 0.975], method="inverted_cdf")
+    found = cliff_layer(table, seed=seed, margin=0.02, n_resamples=60)
+    assert [found.low, found.high] == wanted.tolist()
+
+
+@pytest.mark.parametrize("call", [cliff_layer, lambda t, **s: change_at(t, layer=1, **s)])
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"seed": 0.5}, {"n_resamples": 0}, {"n_resamples": 1e3}, {"seed": True}]
+)
+def test_seeds_and_resamples_that_are_none_are_refused(call, wrong):
+    with pytest.raises(ValueError, match=rf"asked for {next(iter(wrong))}=.*; give a whole number"):
+        call(noisy(), **wrong)
+
+
+def test_a_margin_that_is_none_and_a_layer_that_is_none_are_refused():
+    with pytest.raises(ValueError, match=r"margin=-0.1, .*give a finite number of at least 0"):
+        cliff_layer(noisy(), margin=-0.1)
+    with pytest.raises(ValueError, match=r"layer=1.0, found a float"):
+        change_at(noisy(), layer=1.0)
+
+
+def test_near_ties_and_the_order_of_rows_change_no_cliff():
+    table = noisy()
+    wanted = cliff_layer(table), change_at(table, layer=2)
+    other = table.assign(near_tie=np.arange(len(table)) % 2 == 0).sample(frac=1, random_state=3)
+    assert (cliff_layer(other), change_at(other, layer=2)) == wanted

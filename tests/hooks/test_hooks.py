@@ -11,7 +11,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from irlib.hooks.hooks import attend, edit, rows, trace
+from irlib.hooks.hooks import attend, edit, hooked, rows, trace
+from irlib.hooks.probe import weigh
 
 
 @pytest.fixture
@@ -103,6 +104,52 @@ def test_unknown_place_to_edit_is_refused(net):
         edit({0: net}, lambda key, output: output, at="weights"),
     ):
         pass
+
+
+def test_a_model_is_hooked_by_a_hook_or_a_pre_hook_alone_and_not_by_transformers_own(net):
+    assert not hooked(net)
+    with edit({0: net[0]}, lambda key, output: output):
+        assert hooked(net)
+    with edit({0: net[1]}, lambda key, args, kwargs: (args, kwargs), at="input"):
+        assert hooked(net)
+    handle = net.register_forward_pre_hook(lambda module, args: None)
+    assert hooked(net)
+    handle.remove()
+
+    def of_theirs(module, args):
+        return None
+
+    of_theirs.__module__ = "transformers.utils"
+    handle = net[0].register_forward_pre_hook(of_theirs)
+    assert not hooked(net)
+    handle.remove()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("new", [1, 2])
+def test_rows_of_tokens_behind_a_cache_are_those_of_one_whole_pass(
+    tiny_llava, samples, attention, new
+):
+    """A token behind a cache sees the whole of it: its row is no first row of a causal mask."""
+    vlm = with_eager(tiny_llava) if attention == "eager" else tiny_llava
+    for asked in (samples, samples[:1]):
+        inputs = vlm.prepare(asked)
+        ids, mask = inputs.text["input_ids"], inputs.text["attention_mask"]
+        tail = torch.full((len(asked), new), 9)
+        ids, mask = (torch.cat(pair, 1) for pair in ((ids, tail), (mask, tail * 0 + 1)))
+        whole = vlm.model(**inputs.batch | {"input_ids": ids, "attention_mask": mask})
+        last = torch.arange(ids.shape[1] - new, ids.shape[1]).expand(len(asked), -1)
+        with rows(vlm.decoder, last) as expected:
+            vlm.model(**inputs.batch | {"input_ids": ids, "attention_mask": mask})
+        cache = vlm.model(**inputs.batch, use_cache=True).past_key_values
+        with rows(vlm.decoder, torch.arange(new).expand(len(asked), -1)) as seen:
+            step = vlm.model(input_ids=tail, attention_mask=mask, past_key_values=cache)
+        assert torch.allclose(step.logits, whole.logits[:, -new:], atol=1e-4)
+        for layer, weights in expected.items():
+            assert weights.shape == seen[layer].shape
+            assert torch.allclose(seen[layer], weights, atol=3e-6)
+            assert (weights[..., 0, -1] > 0).all() == (new == 1)
 
 
 def test_rows_equal_the_maps_of_eager_attention(tiny_llava, sample):
@@ -202,6 +249,17 @@ def test_rows_in_parts_equal_rows_at_once(tiny_llava, samples, memory):
     for layer, weights in whole.items():
         mine = parts[layer].transpose(1, 2)
         assert torch.allclose(mine, weights, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize(("queries", "sizes"), [(3, [3, 3, 1]), (7, [7]), (2.99, [2, 2, 2, 1])])
+def test_parts_of_a_known_memory_are_counted_to_the_query(queries, sizes):
+    """A query of 2 rows, 4 heads and 7 keys is 3 copies of 2 x 4 x 7 numbers of 4 bytes."""
+    query, key = torch.randn(2, 4, 7, 8), torch.randn(2, 2, 7, 8)
+    memory = queries * 3 * 2 * 4 * 7 * 4 / 2**30
+    parts = [weights for weights, _ in weigh(query, key, None, None, scaling=1.0, memory=memory)]
+    assert [part.shape[2] for part in parts] == sizes
+    ((whole, _),) = weigh(query, key, None, None, scaling=1.0)
+    assert torch.allclose(torch.cat(parts, 2), whole, atol=1e-6)
 
 
 class Shapes(TorchDispatchMode):

@@ -1,9 +1,15 @@
+from dataclasses import replace
+
+import families
 import pytest
 import torch
-from conftest import eager_attention, hooks_on
+from conftest import eager_attention, hooks_on, make_sample, noise_picture
 
+from irlib.attention import attention_flow, attention_map
+from irlib.cam.cam import llava_cam
 from irlib.inputs.records import Answer
 from irlib.interventions.truncation import rank, truncate
+from irlib.models.loading import load
 from irlib.scores import score
 from irlib.sweeps.table import sweep
 
@@ -241,7 +247,7 @@ def test_nested_truncation_hides_from_the_lower_layer(tiny_llava, inputs):
     assert hooks_on(tiny_llava.decoder) == 0
 
 
-@pytest.mark.parametrize("layer", [-1, 5, [0, 1]])
+@pytest.mark.parametrize("layer", [-1, 5, [0, 1], 1.0, [1.5], True, "1", None, []])
 def test_layer_out_of_range_is_refused(tiny_llava, inputs, layer):
     with (
         pytest.raises(ValueError, match=r"asked to hide.*found 4 layers and 1 rows.*0..4"),
@@ -250,12 +256,18 @@ def test_layer_out_of_range_is_refused(tiny_llava, inputs, layer):
         pass
 
 
-@pytest.mark.parametrize("keep", [-1, 17])
-def test_more_kept_than_image_tokens_is_refused(tiny_llava, inputs, keep):
-    with (
-        pytest.raises(ValueError, match=rf"asked to keep {keep} .*found \[16\] a picture"),
-        truncate(tiny_llava, inputs, layer=1, keep=keep),
-    ):
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (17, r"asked to keep 17 .*found \[16\] a picture"),
+        (-1, r"keep=-1, found it out of range; give a whole number of at least 0"),
+        (2.0, r"keep=2.0, found a float"),
+        (True, r"keep=True, found a bool"),
+        (None, r"keep=None, found a NoneType"),
+    ],
+)
+def test_keeping_what_is_no_number_of_image_tokens_is_refused(tiny_llava, inputs, keep, message):
+    with pytest.raises(ValueError, match=message), truncate(tiny_llava, inputs, layer=1, keep=keep):
         pass
 
 
@@ -283,14 +295,151 @@ def test_unknown_rank_row_is_refused(tiny_llava, inputs):
         pass
 
 
-def test_run_on_other_inputs_is_refused(tiny_llava, inputs, samples, text_sample):
-    for other in (tiny_llava.prepare(samples), tiny_llava.prepare(text_sample)):
+def twins():
+    """Two samples whose prompts have the same tokens and whose pictures have the same size."""
+    return [make_sample(noise_picture(60, 40, seed=seed), key=str(seed)) for seed in (2, 3)]
+
+
+def ways(vlm, inputs):
+    """Every way in: each runs the model on inputs, as they are or followed by an answer."""
+    answer = Answer(tuple(torch.tensor([9, 8]) for _ in range(len(inputs))), ("",) * len(inputs))
+    batch = inputs.batch
+    yield "forward", lambda: logits(vlm, inputs)
+    yield "encoded", lambda: logits(vlm, vlm.encode(inputs))
+    yield "answer", lambda: vlm.answer(inputs, max_new_tokens=2)
+    yield "teacher", lambda: logits(vlm, inputs.followed_by(answer))
+    yield "raw", lambda: vlm.model(**batch)
+    yield "beams", lambda: vlm.model.generate(**batch, num_beams=3, max_new_tokens=2)
+    yield "flow", lambda: attention_flow(vlm, inputs, answer)
+    yield "rank", lambda: rank(vlm, inputs)
+    if all(inputs.spans.image.any(1)):
+        yield "cam", lambda: llava_cam(vlm, inputs, answer)
+    if len(inputs) == 1:
+        yield "map", lambda: attention_map(vlm, inputs, answer)
+
+
+WAYS = ["forward", "encoded", "answer", "teacher", "raw", "beams", "flow", "rank", "cam", "map"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("layer", [0, 2, 4])
+def test_run_on_other_inputs_is_refused_on_every_way_in(tiny_llava, samples, layer, way):
+    one, other = twins()
+    inputs = tiny_llava.prepare(one)
+    words = replace(one, prompt="What is on the picture? yes or no.")
+    longer = replace(one, prompt=one.prompt + " Describe it.")
+    shorter = replace(one, prompt="What?")
+    for asked in (other, words, longer, shorter, replace(one, image=None), samples):
+        others = tiny_llava.prepare(asked)
+        run = dict(ways(tiny_llava, others)).get(way)
+        if run is None:
+            continue
         with (
             pytest.raises(ValueError, match=r"use the inputs it was given"),
-            truncate(tiny_llava, inputs, layer=1),
+            truncate(tiny_llava, inputs, layer=layer),
         ):
-            logits(tiny_llava, other)
+            run()
+    with truncate(tiny_llava, inputs, layer=layer):
+        dict(ways(tiny_llava, inputs))[way]()
+    with truncate(tiny_llava, tiny_llava.encode(inputs), layer=layer):
+        dict(ways(tiny_llava, inputs))[way]()
     assert hooks_on(tiny_llava.decoder) == 0
+
+
+def test_a_picture_inside_the_block_of_a_question_without_one_is_refused(tiny_llava, sample):
+    alone = tiny_llava.prepare(replace(sample, image=None))
+    with (
+        pytest.raises(ValueError, match=r"use the inputs it was given"),
+        truncate(tiny_llava, alone, layer=0),
+    ):
+        tiny_llava.answer(tiny_llava.prepare(sample))
+
+
+@pytest.mark.parametrize("name", list(families.FAMILIES))
+def test_no_familys_picture_runs_inside_the_block_of_another(family, name):
+    vlm = family(name)
+    one, other = (vlm.prepare(make_sample(noise_picture(60, 40, seed=i))) for i in (0, 1))
+    assert torch.equal(one.text["input_ids"], other.text["input_ids"])
+    for start in (vlm.encode(one), one):
+        with truncate(vlm, start, layer=1):
+            kept = logits(vlm, vlm.encode(one))[0, -1]
+            said = vlm.answer(one, max_new_tokens=2)
+            for run in (logits, type(vlm).answer):
+                with pytest.raises(ValueError, match=r"another picture"):
+                    run(vlm, other)
+    assert said.ids[0][0] == kept.index_fill(0, torch.tensor(vlm.image_token_id), -9).argmax()
+
+
+def test_pictures_whose_tokens_even_out_do_not_run_inside_each_others_block():
+    vlm = load("mini-qwen2vl")
+    square, wide = noise_picture(96, 96, seed=0), noise_picture(300, 100, seed=1)
+    short, long = (vlm.prepare(image=x, question="What is this?") for x in (square, wide))
+    missing = short.length - long.length
+    assert missing
+    few, many = (wide, square) if missing > 0 else (square, wide)
+    fill = "What is this?" + " this" * abs(missing)
+    one = vlm.prepare(image=few, question=fill)
+    other = vlm.prepare(image=many, question="What is this?")
+    assert one.length == other.length
+    answer = vlm.answer(other, max_new_tokens=3)
+    with truncate(vlm, one, layer=0), pytest.raises(ValueError, match=r"other tokens"):
+        attention_flow(vlm, other, answer)
+
+
+def test_rows_taken_from_the_inputs_are_hidden_as_they_were_in_the_batch(
+    tiny_llava, samples, text_sample
+):
+    inputs, layers = tiny_llava.prepare([*samples, text_sample, *twins()]), [3, 0, 0, 1, 2]
+    with truncate(tiny_llava, inputs, layer=layers):
+        whole = logits(tiny_llava, inputs)
+        for rows in ([1], [1, 0], [4, 3, 2, 1, 0], [3, 3, 1], [2, 2], [4]):
+            for mine in (inputs.take(rows), tiny_llava.encode(inputs).take(rows)):
+                taken = logits(tiny_llava, mine)
+                real = mine.text["attention_mask"].bool() & ~mine.spans.image
+                assert torch.allclose(taken[real], whole[rows][real], **CLOSE)
+            said = tiny_llava.answer(inputs.take(rows), max_new_tokens=3)
+            for row, ids in zip(rows, said.ids, strict=True):
+                only = tiny_llava.answer(inputs.take([row]), max_new_tokens=3)
+                assert ids.equal(only.ids[0])
+
+
+def test_beams_are_hidden_as_the_row_they_come_from(tiny_llava, samples):
+    inputs, settings = tiny_llava.prepare(samples), {"num_beams": 3, "max_new_tokens": 4}
+    with truncate(tiny_llava, inputs, layer=[0, 3]):
+        together = tiny_llava.model.generate(**inputs.batch, **settings)
+        alone = [
+            tiny_llava.model.generate(**inputs.take([row]).batch, **settings) for row in (0, 1)
+        ]
+    untouched = tiny_llava.model.generate(**inputs.batch, **settings)
+    for row, one in enumerate(alone):
+        assert together[row].tolist()[: one.shape[1]] == one[0].tolist()
+    assert not torch.equal(together, untouched)
+
+
+def test_equal_rows_hidden_from_different_layers_cannot_be_taken_one_by_one(tiny_llava, sample):
+    inputs = tiny_llava.prepare([sample, sample])
+    with truncate(tiny_llava, inputs, layer=[0, 3]):
+        both = logits(tiny_llava, inputs)[:, -1]
+        with pytest.raises(ValueError, match=r"rows \[0, 1\], which are equal but hidden diff"):
+            logits(tiny_llava, inputs.take([1]))
+    assert not torch.allclose(both[0], both[1], atol=0.01)
+    with truncate(tiny_llava, inputs, layer=3):
+        assert torch.allclose(logits(tiny_llava, inputs.take([1]))[0, -1], both[1], **CLOSE)
+
+
+@torch.no_grad()
+def test_a_generation_that_goes_on_from_a_cache_filled_outside_is_refused(tiny_llava, inputs):
+    model = tiny_llava.model
+    outside = model(**inputs.batch, use_cache=True).past_key_values
+    mask = torch.ones(1, inputs.length + 1, dtype=torch.long)
+    step = {"input_ids": torch.tensor([[9]]), "attention_mask": mask}
+    with truncate(tiny_llava, inputs, layer=1):
+        inside = model(**inputs.batch, use_cache=True).past_key_values
+        found = model(**step, past_key_values=inside).logits
+        with pytest.raises(ValueError, match=r"goes on from a cache filled outside of the block"):
+            model(**step, past_key_values=outside)
+        grown = inputs.followed_by(Answer((torch.tensor([9]),), ("",)))
+        assert torch.allclose(found[0, -1], logits(tiny_llava, grown)[0, -1], **CLOSE)
 
 
 def test_sweep_equals_one_truncated_answer_at_a_time(tiny_llava, samples, text_sample):

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.text import Annotation, Text
+from pandas.testing import assert_frame_equal
 from PIL import Image
 
 from irlib import plots
@@ -443,6 +444,24 @@ def test_pool_counts_pictures_only_for_image_accuracy():
     found = plots.pool(rows, ["SQA IMG Acc", "SQA Acc"]).set_index("metric")
     assert found["n"].tolist() == [2, 3]
     assert found["value"].tolist() == pytest.approx([0.5, 2 / 3])
+
+
+def test_pool_of_a_shuffled_table_is_that_of_the_table_and_near_ties_count_for_nothing():
+    """The same resamples at every layer need the same order of samples in each."""
+    rng = np.random.default_rng(1)
+    rows = pd.DataFrame({
+        "model": "m", "task": "textvqa", "sample": [f"s{i}" for i in range(12)] * 2,
+        "layer": np.repeat([0, 4], 12), "keep": 0, "score": rng.random(24),
+    })  # fmt: skip
+    wanted = plots.pool(rows, ["TextVQA Acc"], n_resamples=20)
+    for state in range(3):
+        shuffled = rows.sample(frac=1, random_state=state).assign(near_tie=rows["score"] < 0.5)
+        found = plots.pool(shuffled, ["TextVQA Acc"], n_resamples=20)
+        found = found.sort_values("layer", ignore_index=True)
+        assert_frame_equal(found, wanted, rtol=1e-12)
+    other = plots.pool(rows, ["TextVQA Acc"], n_resamples=20, seed=1)
+    assert (other["value"] == wanted["value"]).all()
+    assert (other["low"] != wanted["low"]).all()
 
 
 def test_pool_refuses_metrics_that_no_task_has():

@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def rows(*names: str, text: str = "yes", layers=(0, 1)):
-    return [(name, layer, text, "pope", f"key {name}") for name in names for layer in layers]
+    return [(name, layer, text, 2.5, "pope", f"key {name}") for name in names for layer in layers]
 
 
 def shards(folder):
@@ -33,7 +33,7 @@ def shards(folder):
 def test_answers_are_read_back_as_the_very_strings_they_were():
     wanted = {(str(i), 3): text for i, text in enumerate(STRANGE)}
     kept = Answers(SETTING)
-    kept.add([(row, layer, text, "t", "k") for (row, layer), text in wanted.items()])
+    kept.add([(row, layer, text, 0.5, "t", "k") for (row, layer), text in wanted.items()])
     assert kept.texts == wanted
     assert Answers(SETTING).texts == wanted
 

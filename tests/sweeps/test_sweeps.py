@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -11,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,10 +20,13 @@ from conftest import make_sample, noise_picture
 from pandas.testing import assert_frame_equal
 
 from irlib import store
+from irlib.interventions import staircase
+from irlib.interventions.truncation import truncate
 from irlib.models.loading import load
 from irlib.models.vlm import VLM
 from irlib.store import provenance
-from irlib.sweeps import blocks, table
+from irlib.sweeps import blocks, filling, table
+from irlib.sweeps.answers import Answers
 from irlib.sweeps.table import sweep
 from irlib.tasks import pictures
 
@@ -316,11 +321,18 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_finished(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": [5]}, r"layers \[4, 5\] with keep=0, found 4 layers; give layers in 0..4"),
-        ({"layers": [-1]}, r"give layers in 0..4"),
-        ({"layers": [0], "keep": 2}, r"give layers in 1..4, and 0 or more tokens"),
+        ({"layers": [0, 5]}, r"layers\[1\]=5, found it out of range; .* in 0\.\.4"),
+        ({"layers": [-1]}, r"layers\[0\]=-1, .* in 0\.\.4"),
+        ({"layers": [0], "keep": 2}, r"found no layer before the first.*give layers in 1\.\.4"),
+        ({"layers": 3}, r"layers=3, found a int; give a list"),
+        ({"layers": [1.5]}, r"layers\[0\]=1.5, found a float"),
         ({"keep": -1}, "keep=-1"),
-        ({"batch_size": 0}, "in batches of 0 samples; give 1 or more"),
+        ({"keep": 1.5}, "keep=1.5, found a float"),
+        ({"batch_size": 0}, "batch_size=0, found it out of range; .*at least 1"),
+        ({"batch_size": 2.0}, "batch_size=2.0, found a float"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0, found it out of range; .*at least 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5, found a float"),
+        ({"max_new_tokens": True}, "max_new_tokens=True, found a bool"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_runs(
@@ -490,9 +502,188 @@ def test_what_makes_a_sample_inputs_is_in_the_key_as_it_is_in_memory(
     assert [keys for keys, _ in computed] == [[sample.key for sample in samples]]
 
 
+def test_one_sample_alone_is_a_list_of_one(tiny_llava, samples):
+    same(run(tiny_llava, samples[0]), run(tiny_llava, samples[:1]))
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"layers": 3}, {"layers": [1.5]}, {"keep": 1.5}, {"max_new_tokens": 0}]
-)
-def test_numbers_that_are_none_of_the_kind_are_refused_at_once(tiny_llava, samples, wrong):
-    with pytest.raises(ValueError, match=r"asked .*; give"):
-        run(tiny_llava, samples, **wrong)
+    ("wrong", "message"),
+    [("pope", r"samples\[0\], found a str"), (3, r"take 3 as samples, found a int"),
+     ([{"question": "?"}], r"samples\[0\], found a dict")],
+)  # fmt: skip
+def test_what_are_no_samples_is_refused_in_words(tiny_llava, wrong, message):
+    with pytest.raises(TypeError, match=message + r"; give samples of load_task"):
+        run(tiny_llava, wrong)
+
+
+def test_a_sample_that_allows_no_answer_is_refused_and_whole_numbers_of_numpy_are_taken(
+    tiny_llava, samples, computed
+):
+    with pytest.raises(ValueError, match=r"samples\[1\].max_new_tokens=0"):
+        run(tiny_llava, [samples[0], replace(samples[1], max_new_tokens=0)])
+    numbers = {"layers": np.array([1, 3]), "batch_size": np.int64(2), "max_new_tokens": np.int8(2)}
+    wanted = run(tiny_llava, samples, layers=[1, 3], max_new_tokens=2)
+    same(run(tiny_llava, samples, **numbers), wanted)
+    assert len(computed) == 1
+
+
+def test_near_ties_are_first_tokens_decided_by_less_than_rounding(tiny_llava, samples):
+    """Oracle: the two best logits of one truncated forward, counted in steps of the dtype."""
+    vlm = VLM("low", copy.deepcopy(tiny_llava.model).to(torch.bfloat16), tiny_llava.processor,
+              tiny_llava.family)  # fmt: skip
+    head, banned, found = vlm.model.lm_head.weight, vlm.image_token_id, []
+    with torch.no_grad():
+        inputs = vlm.prepare(samples[0])
+        best = int(vlm.forward(inputs)[0, -1].argmax())
+        head[best + 1] = head[best]  # a twin of the best word at every layer where that is best
+    table = run(vlm, samples, store=False).set_index(["sample", "layer"])
+    for sample in samples:
+        inputs = vlm.prepare(sample)
+        for layer in range(5):
+            with torch.no_grad(), truncate(vlm, inputs, layer=layer):
+                logits = vlm.forward(inputs)[0, -1]
+            logits[banned] = -torch.inf
+            one, two = logits.sort(descending=True).values[:2]
+            steps = 0
+            while two < one:
+                two, steps = torch.nextafter(two, one), steps + 1
+            found.append(steps <= 1)
+            assert table.near_tie[sample.key, layer] == found[-1]
+    assert 0 < sum(found) < len(found)
+    assert table.near_tie.dtype == bool
+
+
+def test_a_near_tie_is_kept_with_the_answers(tiny_llava, samples, computed, monkeypatch):
+    wanted = run(tiny_llava, samples)
+    assert not wanted.near_tie.any()
+    margins = staircase.margins
+    monkeypatch.setattr(staircase, "margins", lambda *given: [1.0 for _ in margins(*given)])
+    run(tiny_llava, samples, max_new_tokens=2)
+    monkeypatch.setattr(staircase, "margins", lambda *given: pytest.fail("computed again"))
+    assert run(tiny_llava, samples, max_new_tokens=2).near_tie.all()
+    same(run(tiny_llava, samples), wanted)
+
+
+def test_answers_under_autocast_are_others_and_known_by_it(tiny_llava, samples, computed):
+    wanted = run(tiny_llava, samples)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        run(tiny_llava, samples)
+        run(tiny_llava, samples)
+        with (
+            ThreadPoolExecutor(1) as pool,  # autocast is a thread's own
+            pytest.raises(ValueError, match=r"autocast None instead of 'torch.bfloat16'"),
+        ):
+            run(tiny_llava, samples, executor=pool)
+    assert len(computed) == 2
+    same(run(tiny_llava, samples), wanted)
+    assert len(computed) == 2
+
+
+class Stuck(Executor):
+    """Computes the first `ready` blocks at once; the others stay under way for ever."""
+
+    def __init__(self, ready: int):
+        self.ready, self.futures = ready, []
+
+    def submit(self, run, *args):
+        future = Future()
+        if run is blocks.answer_there:
+            self.futures.append(future)
+            if len(self.futures) > self.ready:
+                return future
+        future.set_result(run(*args))
+        return future
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("ready", [0, 1, 2])
+def test_an_interrupt_keeps_what_workers_have_finished_and_lets_go_of_the_rest(
+    tiny_llava, many, computed, folder, monkeypatch, error, ready
+):
+    stuck = Stuck(ready)
+
+    def interrupted(running, **_):
+        assert len(list(folder.rglob("*.lock"))) == 7
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filling, "wait", interrupted)
+        with pytest.raises(error):
+            run(tiny_llava, many, executor=stuck)
+    assert not list(folder.rglob("*.lock"))
+    assert [future.cancelled() for future in stuck.futures] == [
+        place >= ready for place in range(4)
+    ]
+    kept = Answers(blocks.describe(tiny_llava) | {"keep": 0})
+    rows = [provenance.asked(sample) for sample in many]
+    assert [not kept.missing(row, range(5)) for row in rows] == [
+        place < 2 * ready for place in range(7)
+    ]
+    with kept.claim(rows):  # nobody has them
+        pass
+    computed.clear()
+    run(tiny_llava, many)
+    assert len(computed) == 4 - ready
+
+
+TERMINATED = """
+import os, signal, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from conftest import make_sample, noise_picture
+from irlib import load, sweep
+from irlib.sweeps import filling
+vlm, kept, real = load(sys.argv[1], device="cpu"), [], filling._keep
+samples = [make_sample(noise_picture(40, 50, seed=i), key=str(i)) for i in range(40)]
+def keep(*args):
+    kept.append(1)
+    made = real(*args)
+    if len(kept) == 2:
+        os.kill(os.getpid(), signal.Signals[sys.argv[2]])
+    return made
+filling._keep = keep
+with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+    pids = pool._processes
+    try:
+        sweep(vlm, samples, batch_size=1, layers=[0], progress=False, executor=pool)
+    finally:
+        print(*pids, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals as POSIX has them")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", -signal.SIGINT)])
+def test_a_signal_ends_a_sweep_on_workers_and_leaves_no_claim_and_no_process(
+    tiny_folder, folder, tmp_path, name, code
+):
+    script = tmp_path / "script.py"
+    script.write_text(TERMINATED)
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), str(tiny_folder), name], text=True,
+        capture_output=True, check=False, timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert told.returncode == code, told.stderr
+    assert not list(folder.glob("answers/*/locks/*"))
+    assert 2 <= len(list(folder.rglob("*.parquet"))) < 40
+    for pid in told.stdout.split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+def test_sigterm_is_left_to_who_has_a_say_in_it():
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with filling.ending():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with filling.ending():
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        with ThreadPoolExecutor(1) as pool, filling.ending():
+            inside = signal.getsignal(signal.SIGTERM)
+            pool.submit(lambda: filling.ending().__enter__()).result()  # no main thread: no error
+            assert signal.getsignal(signal.SIGTERM) is inside
+    finally:
+        signal.signal(signal.SIGTERM, before)
