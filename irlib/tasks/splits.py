@@ -15,6 +15,7 @@ import pyarrow as pa
 import yaml
 
 from irlib import store
+from irlib.store.files import ready
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _READERS = MappingProxyType(  # by the ending of a file, as `datasets` names them
@@ -61,11 +62,12 @@ def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str])
             f"{what} was asked for from {folder}, split {split!r}; its files do not read as a "
             f"dataset: found {found}; put them there as {', '.join(_READERS)}."
         )
+    prepared = ready(store.results() / "datasets")
     with _in_words(what, folder):
         builder = datasets.load_dataset_builder(
             _READERS[Path(files[0]).suffix],
             data_files={split: files},
-            cache_dir=str(store.results() / "datasets"),  # kept by the files' names and times
+            cache_dir=str(prepared),  # kept by the files' names and times
         )
         builder.download_and_prepare()
     if not builder.info.splits[split].num_examples:
@@ -143,10 +145,10 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
         KeyError,
         NotImplementedError,  # of a pattern that is no relative one
     ) as error:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if full := _full(error):
             raise OSError(
                 f"{what} was asked for from {place}; its rows are prepared in "
-                f"{store.results() / 'datasets'}, which cannot be written ({error.strerror}); make "
+                f"{store.results() / 'datasets'}, which cannot be written ({full.strerror}); make "
                 "room there, or name another folder by IRLIB_RESULTS"
             ) from error
         cause = str(error.__cause__ or error).splitlines() or [type(error).__name__]
@@ -157,6 +159,13 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
     finally:
         if not quiet:
             datasets.enable_progress_bars()
+
+
+def _full(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk that this one is, or came from: `datasets` wraps it."""
+    while error and not (isinstance(error, OSError) and error.errno in FULL):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _first(wanted: Sequence[str], found: Sequence[str], what: str, noun: str) -> str:
