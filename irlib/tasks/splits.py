@@ -148,7 +148,7 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
         if full := _full(error):
             raise OSError(
                 f"{what} was asked for from {place}; its rows are prepared in "
-                f"{store.results() / 'datasets'}, which cannot be written ({full.strerror}); make "
+                f"{store.results() / 'datasets'}, which cannot be written ({full.strerror or full}); make "
                 "room there, or name another folder by IRLIB_RESULTS"
             ) from error
         cause = str(error.__cause__ or error).splitlines() or [type(error).__name__]
@@ -162,8 +162,11 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
 
 
 def _full(error: BaseException | None) -> OSError | None:
-    """Return the error of a full disk that this one is, or came from: `datasets` wraps it."""
-    while error and not (isinstance(error, OSError) and error.errno in FULL):
+    """Return the error of a full disk that this one is, or came from: `datasets` wraps it, or has
+    one of its own, without a number."""
+    while error and not (
+        isinstance(error, OSError) and (error.errno in FULL or "disk space" in str(error))
+    ):
         error = error.__cause__ or error.__context__
     return error
 
