@@ -14,6 +14,7 @@ from irlib.reproduce.runner import Job
 from irlib.tasks.protocols import TASKS
 
 OUTPUTS = ("png", "csv", "json")
+HUB = r"\w[\w.-]*/\w[\w.-]*"  # an id there: owner/name
 NO_FIGURE = ("explore",)  # notebooks that save nothing
 
 
@@ -128,7 +129,7 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
             f"{', '.join(sorted(rows))}; name one of these."
         )
     for model in models:
-        if not (_weights(model) or _bundled(model) or re.fullmatch(r"[\w.-]+/[\w.-]+", model)):
+        if not (_weights(model) or _bundled(model) or re.fullmatch(HUB, model)):
             bundled = sorted(path.name for path in (store.root() / "data/minis").iterdir())
             raise ValueError(
                 f"{stem} was to be run with the model {model!r}; there is no such folder (with a "
@@ -136,7 +137,7 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
                 f"of {bundled}."
             )
     source = values.get("source", "bundled")
-    if not (re.fullmatch(r"bundled|hub(:[\w.-]+/[\w.-]+)?", source) or _local(source)):
+    if not (re.fullmatch(f"bundled|hub(:{HUB})?", source) or _local(source)):
         raise ValueError(
             f"{stem} was to be run with the rows of {source!r}; there is no such folder; take "
             "bundled, hub, hub:OWNER/NAME, or a folder that is there."
