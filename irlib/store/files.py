@@ -4,7 +4,6 @@ import os
 import threading
 from pathlib import Path
 
-
 BLOCK = 4096  # bytes that a disk gives at the least: an empty file fits on a full one
 
 

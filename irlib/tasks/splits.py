@@ -148,8 +148,9 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
         if full := _full(error):
             raise OSError(
                 f"{what} was asked for from {place}; its rows are prepared in "
-                f"{store.results() / 'datasets'}, which cannot be written ({full.strerror or full}); make "
-                "room there, or name another folder by IRLIB_RESULTS"
+                f"{store.results() / 'datasets'}, which cannot be written "
+                f"({full.strerror or full}); make room there, or name another folder by "
+                "IRLIB_RESULTS"
             ) from error
         cause = str(error.__cause__ or error).splitlines() or [type(error).__name__]
         raise ValueError(

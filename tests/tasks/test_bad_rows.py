@@ -261,7 +261,7 @@ def wrapped(error: Exception) -> Exception:
 )
 def test_a_full_results_disk_is_called_that_and_no_broken_dataset(error, wrap):
     with (
-        pytest.raises(OSError, match=r"cannot be written \((.*[Ss]pace.*|.*[Qq]uota.*)\); make room"),
+        pytest.raises(OSError, match=r"cannot be written \((.*[Ss]pace.*|.*[Qq]uota.*)\); make"),
         splits._in_words("task 'pope'", "folder"),
     ):
         raise wrap(error)
