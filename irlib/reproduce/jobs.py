@@ -14,6 +14,7 @@ from irlib.reproduce.runner import Job
 from irlib.tasks.protocols import TASKS
 
 OUTPUTS = ("png", "csv", "json")
+HUB = r"\w[\w.-]*/\w[\w.-]*"  # an id there: owner/name
 NO_FIGURE = ("explore",)  # notebooks that save nothing
 
 
@@ -128,14 +129,15 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
             f"{', '.join(sorted(rows))}; name one of these."
         )
     for model in models:
-        if not (_local(model) or _bundled(model) or re.fullmatch(r"[\w.-]+/[\w.-]+", model)):
+        if not (_weights(model) or _bundled(model) or re.fullmatch(HUB, model)):
             bundled = sorted(path.name for path in (store.root() / "data/minis").iterdir())
             raise ValueError(
-                f"{stem} was to be run with the model {model!r}; there is no such folder, and it "
-                f"is no owner/name of the hub; make the folder, or take one of {bundled}."
+                f"{stem} was to be run with the model {model!r}; there is no such folder (with a "
+                "config.json), and it is no owner/name of the hub; make the folder, or take one "
+                f"of {bundled}."
             )
     source = values.get("source", "bundled")
-    if not (re.fullmatch(r"bundled|hub(:[\w.-]+/[\w.-]+)?", source) or _local(source)):
+    if not (re.fullmatch(f"bundled|hub(:{HUB})?", source) or _local(source)):
         raise ValueError(
             f"{stem} was to be run with the rows of {source!r}; there is no such folder; take "
             "bundled, hub, hub:OWNER/NAME, or a folder that is there."
@@ -162,6 +164,12 @@ def _absolute(value: str | list[str]) -> str | list[str]:
 def _local(place: str) -> bool:
     """Whether that is a folder on this machine: an empty text is not the current one."""
     return bool(place.strip()) and Path(place).expanduser().is_dir()
+
+
+def _weights(model: str) -> bool:
+    """Whether that is a folder of a model, or of what adapts one."""
+    files = (Path(model) / name for name in ("config.json", "adapter_config.json"))
+    return _local(model) and any(file.is_file() for file in files)
 
 
 def _bundled(model: str) -> Path | None:

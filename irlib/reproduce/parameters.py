@@ -131,6 +131,7 @@ def depth(folder: Path) -> int | None:
         told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    parts = [told, *(told.get(name) for name in ("text_config", "llm_config"))]
+    whole = told if isinstance(told, Mapping) else {}
+    parts = [whole, *(whole.get(name) for name in ("text_config", "llm_config"))]
     counts = [part.get("num_hidden_layers") for part in parts if isinstance(part, Mapping)]
     return next((count for count in reversed(counts) if isinstance(count, int)), None)

@@ -4,6 +4,8 @@ import os
 import threading
 from pathlib import Path
 
+BLOCK = 4096  # bytes that a disk gives at the least: an empty file fits on a full one
+
 
 def write(path: Path, data: bytes) -> None:
     """Put data at path, whole or not at all; raise OSError, telling the file, where that fails."""
@@ -28,6 +30,6 @@ def write(path: Path, data: bytes) -> None:
 def ready(folder: Path) -> Path:
     """Return the folder, made where it was not there; raise OSError where it cannot be written."""
     probe = folder / f".{os.getpid()}-{threading.get_ident()}.probe"
-    write(probe, b"")
+    write(probe, b"\0" * BLOCK)
     probe.unlink(missing_ok=True)
     return folder

@@ -16,6 +16,7 @@ import yaml
 
 from irlib import store
 from irlib.store import contents, provenance
+from irlib.store.files import ready
 from irlib.tasks import hub
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -66,12 +67,13 @@ def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str])
             f"dataset: found {found}; put them there as {', '.join(_READERS)}."
         )
     _check_near(what, folder, files)
+    prepared = ready(store.results() / "datasets")
     with _in_words(what, folder):
         known = provenance.fingerprint([contents.file(Path(file)) for file in files])
         builder = datasets.load_dataset_builder(
             _READERS[Path(files[0]).suffix],
             data_files={split: files},
-            cache_dir=str(store.results() / "datasets" / known[:20]),
+            cache_dir=str(prepared / known[:20]),
         )
         builder.download_and_prepare()
     if not builder.info.splits[split].num_examples:
@@ -156,11 +158,12 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
         KeyError,
         NotImplementedError,  # of a pattern that is no relative one
     ) as error:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if full := _full(error):
             raise OSError(
                 f"{what} was asked for from {place}; its rows are prepared in "
-                f"{store.results() / 'datasets'}, which cannot be written ({error.strerror}); make "
-                "room there, or name another folder by IRLIB_RESULTS"
+                f"{store.results() / 'datasets'}, which cannot be written "
+                f"({full.strerror or full}); make room there, or name another folder by "
+                "IRLIB_RESULTS"
             ) from error
         cause = str(error.__cause__ or error).splitlines() or [type(error).__name__]
         raise ValueError(
@@ -170,6 +173,16 @@ def _in_words(what: str, place: str | Path) -> Iterator[None]:
     finally:
         if not quiet:
             datasets.enable_progress_bars()
+
+
+def _full(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk that this one is, or came from: `datasets` wraps it, or has
+    one of its own, without a number."""
+    while error and not (
+        isinstance(error, OSError) and (error.errno in FULL or "disk space" in str(error))
+    ):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _first(wanted: Sequence[str], found: Sequence[str], what: str, noun: str) -> str:

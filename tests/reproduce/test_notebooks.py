@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from irlib import store
-from irlib.reproduce import jobs, runner
+from irlib.reproduce import jobs
+from irlib.reproduce.parameters import declared
 
 FOLDER = store.root() / "notebooks"
 STEMS = """explore fig1_information_flow fig2_attention_shares fig3_cam_scienceqa
@@ -41,7 +42,7 @@ def test_a_notebook_opens_with_what_the_paper_shows(stem):
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_parameters_are_annotated_and_default_to_the_miniature(stem):
-    told = {name: value for name, (_, value) in runner.declared(FOLDER / f"{stem}.ipynb").items()}
+    told = {name: value for name, (_, value) in declared(FOLDER / f"{stem}.ipynb").items()}
     models = [told["model"]] if "model" in told else told["models"]
     assert models[0] == "mini-llava"
     assert all(name.startswith("mini-") for name in models)
@@ -66,6 +67,17 @@ def test_a_notebook_saves_under_its_own_stem_and_ends_with_verdicts(stem):
     assert "verdicts=" in source
 
 
+@pytest.mark.parametrize("stem", FIGURES)
+def test_a_figure_tells_every_parameter_that_it_hangs_on(stem):
+    """What a figure does not tell could change and its files would still be left as they are."""
+    told = "\n".join(code(stem)[1:])
+    for name in declared(FOLDER / f"{stem}.ipynb").keys() - {"profile", "model", "models", "seed"}:
+        assert f'"{name}": {name}' in told, name
+    assert "profile=profile" in told
+    assert "vlm=" in told
+    assert "seed=seed" in told
+
+
 @pytest.mark.parametrize("stem", STEMS)
 def test_a_notebook_is_committed_with_outputs_and_without_traces_of_its_run(stem):
     book = read(stem)
@@ -84,7 +96,7 @@ def test_a_notebook_is_committed_with_outputs_and_without_traces_of_its_run(stem
 
 def test_table_1_stands_a_miniature_beside_each_row_of_the_paper_and_figure_8_shows_them_all():
     table, gallery, curves = (
-        {name: value for name, (_, value) in runner.declared(FOLDER / f"{stem}.ipynb").items()}
+        {name: value for name, (_, value) in declared(FOLDER / f"{stem}.ipynb").items()}
         for stem in ("table1_generalisation", "fig8_cam_gallery", "fig5_truncation")
     )
     rows = pd.read_csv(store.root() / "data/paper/table1.csv")["model"]

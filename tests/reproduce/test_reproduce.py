@@ -9,7 +9,8 @@ import pytest
 from nbformat import v4
 
 from irlib import cli, store
-from irlib.reproduce import copies, jobs, listing, runner
+from irlib.reproduce import committed, copies, jobs, listing, runner
+from irlib.reproduce.ending import Processes
 from irlib.store.compare import differences
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -57,7 +58,7 @@ def ran(folder, tmp_path_factory):
         (figures / "mini/fig4_nothing.png").write_text("from before")
         write(folder, "fig5_killed", "import os; os._exit(0)", SAVE.format(stem="fig5_killed"))
         write(folder, "explore", "pass", parameters=["row: int = 0"])
-        planned = jobs.plan(settings={"n": "5"}, notebooks=folder)
+        planned = jobs.plan(settings={"n": "5"}, notebooks=folder, out=figures / "mini", pdf=True)
         outcomes = runner.run(planned, workers=2)
     return {outcome.stem: outcome for outcome in outcomes}, figures / "mini"
 
@@ -66,6 +67,7 @@ def test_a_notebook_that_saves_its_figure_passes_with_its_parameters(ran):
     outcomes, figures = ran
     assert outcomes["fig1_good"].failure == ""
     assert pd.read_csv(figures / "fig1_good.csv")["n"].tolist() == [5]
+    assert (figures / "fig1_good.pdf").is_file()
     copy = nbformat.read(figures / "notebooks/fig1_good.ipynb", as_version=4)
     assert set(copy.metadata["irlib"]) == {"started", "commit"}
 
@@ -98,7 +100,8 @@ def test_a_cell_that_never_ran_fails_though_outputs_and_exit_code_are_good(tmp_p
 
 def test_missing_outputs_are_named_and_old_ones_not_taken_for_new(ran):
     told = ran[0]["fig4_nothing"].failure
-    assert "did not write fig4_nothing.png, fig4_nothing.pdf" in told
+    assert "did not write fig4_nothing.png, fig4_nothing.csv" in told
+    assert "fig4_nothing.pdf" in told
 
 
 def test_the_summary_keeps_minutes_and_outcome_of_every_notebook(ran):
@@ -125,7 +128,13 @@ def test_a_copy_is_cleaned_for_committing_with_its_outputs(ran, tmp_path):
     ("options", "message"),
     [
         ({"wanted": ["fig99"]}, "asked for fig99; there are explore, fig1_good"),
+        ({"wanted": ["fig"]}, "asked for fig; that may be fig1_good, fig2_error, fig3_exit"),
+        ({"wanted": [""]}, "asked for ; there are explore, fig1_good"),
         ({"profile": "poster"}, "profile 'poster'; there are mini; take one"),
+        ({"profile": "../../x"}, "asked for '../../x' in .*; found no plain name in it"),
+        ({"settings": {"profile": "../../x"}}, "asked for '../../x' in .*; found no plain name"),
+        ({"settings": {"n": "{[]: 1}"}}, "n was to be '{\\[\\]: 1}', of type str"),
+        ({"settings": {"n": "[" * 9999}}, "n was to be '.*', of type str"),
         ({"settings": {"m": 1}}, "run with m; its parameters are n, profile, rates, deep"),
         ({"settings": {"n": "many"}}, "n was to be 'many', of type str; it is declared int"),
         ({"settings": {"n": "1.5"}}, "n was to be 1.5, of type float; it is declared int"),
@@ -165,11 +174,6 @@ def test_a_parameters_cell_that_papermill_would_bend_is_refused(tmp_path, cells,
         jobs.plan(["fig1_toy"], notebooks=tmp_path)
 
 
-def test_counts_below_one_are_refused_before_anything_runs():
-    with pytest.raises(ValueError, match=r"n=0; there is nothing to draw.*set n to 1 or more"):
-        jobs.plan(["fig1_information_flow"], settings={"n": "0"})
-
-
 def test_a_model_that_is_nowhere_is_refused_before_anything_runs(tmp_path):
     write(tmp_path, "fig1_toy", "pass", parameters=['models: list[str] = ["mini-llava"]'])
     with pytest.raises(ValueError, match=r"the model 'shikra-7b'; there is no such folder"):
@@ -179,6 +183,7 @@ def test_a_model_that_is_nowhere_is_refused_before_anything_runs(tmp_path):
 def test_several_models_go_by_full_path_and_are_all_asked_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.json").write_text("{}")
     write(tmp_path, "fig1_toy", "pass", parameters=['models: list[str] = ["mini-llava"]'])
     told = {"models": "['mine', 'mini-llava', 'a/b', 'c/d']"}
     [job] = jobs.plan(["fig1_toy"], settings=told, notebooks=tmp_path)
@@ -188,19 +193,56 @@ def test_several_models_go_by_full_path_and_are_all_asked_of_the_hub(tmp_path, m
 
 def test_a_profile_sets_what_a_notebook_knows_and_names_no_stranger(tmp_path):
     write(tmp_path, "fig1_toy", "pass")
+    write(tmp_path, "fig2_other", "pass", parameters=['model: str = "mini-llava"'])
     (tmp_path / "profiles").mkdir()
     profile = tmp_path / "profiles/paper.yaml"
     profile.write_text("all: {profile: paper, model: a/b}\nfig1_toy: {n: 9}\n")
-    [job] = jobs.plan(profile="paper", notebooks=tmp_path)
+    [job, _] = jobs.plan(profile="paper", notebooks=tmp_path)
     assert job.parameters == {"profile": "paper", "n": 9}
     assert job.outputs[0].parent.name == "paper"
-    [job] = jobs.plan(profile="paper", settings={"n": 2}, notebooks=tmp_path)
+    [job] = jobs.plan(["fig1"], profile="paper", settings={"n": 2}, notebooks=tmp_path)
     assert job.parameters["n"] == 2
+    assert job.folder.name == "trials"
+    profile.write_text("fig1_toy: {n: 9}\n")  # its figures are no miniature's all the same
+    [job] = jobs.plan(["fig1"], profile="paper", notebooks=tmp_path)
+    assert job.folder.name == job.parameters["profile"] == "paper"
     profile.write_text("fig1_toy: {m: 9}\n")
     with pytest.raises(ValueError, match="fig1_toy was to be run with m"):
         jobs.plan(profile="paper", notebooks=tmp_path)
     profile.write_text("fig2_toy: {n: 9}\n")
     with pytest.raises(ValueError, match="names fig2_toy; there is no such notebook"):
+        jobs.plan(profile="paper", notebooks=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("", "it holds nothing"),
+        ("# only a word\n", "it holds nothing"),
+        ("- n: 3\n", "it holds list"),
+        ("three", "it holds str"),
+        ("all: {n: 3\n", "while parsing a flow mapping"),
+        ("all:\n\tn: 3\n", "cannot start any token"),
+        ("all: 3\n", "all holds 3"),
+        ("fig1_toy: [n]\n", r"fig1_toy holds \['n'\]"),
+        (b"all: {n: \xff}\n", "codec can't decode byte"),
+        ("all: !!python/object:os.system {}\n", "could not determine a constructor"),
+        ("all: {profile: mini}\n", "take the place of the miniature's"),
+        ("all: {modle: mini-llava}\n", "sets modle in all; no notebook has such a parameter"),
+        ("all: {on: 1}\n", "sets True in all"),
+        ("fig1_toy: {3: 1}\n", "run with 3; its parameters are n, profile"),
+        ("3: {n: 1}\n", "names 3; there is no such notebook"),
+        ("all: {n: a}\n", "n was to be 'a', of type str; it is declared int"),
+        ("all: {n: 2020-01-01}\n", "of type date; it is declared int"),
+        ("all: {profile: ../../x}\n", "found no plain name in it"),
+    ],
+)
+def test_a_profile_that_does_not_read_is_refused_in_words(written, told, tmp_path):
+    write(tmp_path, "fig1_toy", "pass")
+    (tmp_path / "profiles").mkdir()
+    path = tmp_path / "profiles/paper.yaml"
+    path.write_bytes(written if isinstance(written, bytes) else written.encode())
+    with pytest.raises(ValueError, match=told):
         jobs.plan(profile="paper", notebooks=tmp_path)
 
 
@@ -236,7 +278,7 @@ def test_notebooks_of_many_models_go_first_and_are_reported_in_their_own_order(
     monkeypatch.setenv("IRLIB_FIGURES", str(tmp_path))
     went = []
 
-    def pretend(job, _):
+    def pretend(job, *_):
         went.append(job.stem)
         return runner.Outcome(stem=job.stem, minutes=0)
 
@@ -256,7 +298,7 @@ def test_threads_are_shared_out_between_workers(monkeypatch, folder, ran, tmp_pa
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     seen = []
 
-    def pretend(job, setting):
+    def pretend(job, setting, _):
         seen.append((setting["OMP_NUM_THREADS"], setting["IRLIB_FRESH"], setting["HF_HUB_OFFLINE"]))
         return runner.Outcome(stem=job.stem, minutes=0)
 
@@ -325,7 +367,7 @@ def test_the_gallery_tells_the_verdicts_of_the_figures_and_leaves_all_else(tmp_p
 def test_check_compares_with_what_is_committed(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("IRLIB_FIGURES", str(tmp_path))
     monkeypatch.setattr(jobs, "stems", lambda: ["fig1_a", "fig2_b"])
-    monkeypatch.setattr(cli, "_committed", lambda path: "share\n0.5\n0.5\n")
+    monkeypatch.setattr(committed, "committed", lambda path: "share\n0.5\n0.5\n")
     (tmp_path / "mini").mkdir()
     (tmp_path / "mini/fig1_a.csv").write_text("share\n0.505\n0.5\n")
     (tmp_path / "mini/fig2_b.csv").write_text("share\n0.9\n0.9\n")
@@ -364,15 +406,13 @@ def test_the_command_is_installed_and_helps():
         assert command in told.stdout
 
 
-def test_explore_listens_on_this_machine_alone(monkeypatch):
+def test_explore_listens_on_this_machine_alone_and_runs_nothing_from_the_current_folder(
+    monkeypatch,
+):
     orders = []
-
-    def pretend(order, **_):
-        orders.append(order)
-        return subprocess.CompletedProcess(order, 0)
-
-    monkeypatch.setattr(subprocess, "run", pretend)
+    monkeypatch.setattr(Processes, "run", lambda _, order, **__: (orders.append(order) or 0, ""))
     assert cli.main(["explore"]) == 0
+    assert orders[0][1:4] == ["-P", "-m", "jupyter"]
     assert orders[0][-2:] == [str(store.root() / "notebooks/explore.ipynb"), "--ip=127.0.0.1"]
 
 

@@ -305,6 +305,13 @@ print(save_figure(figure, sys.argv[1], pd.DataFrame({"n": [beside.N]})).kept)
 """
 
 
+def test_a_parameter_that_was_set_is_told_even_where_the_notebook_does_not(monkeypatch):
+    for value in (2, 3):
+        monkeypatch.setenv("IRLIB_SET", json.dumps({"shown": value}))
+        assert not again().kept
+        assert told()["set"] == {"shown": value}
+
+
 def test_a_script_is_known_by_its_own_code_and_by_what_lies_beside_it(tmp_path):
     def run(code: str, *, beside: str = "N = 1.0") -> str:
         (tmp_path / "script.py").write_text(code)

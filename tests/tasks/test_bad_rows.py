@@ -1,11 +1,15 @@
 """Rows, folders and requests as they should not be: each is refused in words that name it."""
 
+import errno
 import json
+import os
 
 import pytest
 from datasets import disable_progress_bars
+from datasets.exceptions import DatasetGenerationError
 from rows import ROWS, lay, pope_rows
 
+from irlib.tasks import splits
 from irlib.tasks.loading import load_task
 
 disable_progress_bars()
@@ -246,3 +250,42 @@ def test_a_published_file_that_does_not_read_is_told_with_its_line(tmp_path, lin
     (tmp_path / "coco_pope_random.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         load_task(POPE, source=tmp_path)
+
+
+def wrapped(error: Exception) -> Exception:
+    """An error as `datasets` hands it on."""
+    outer = DatasetGenerationError("An error occurred while generating the dataset")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, wrapped])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EDQUOT)),
+        OSError("Not enough disk space. Needed: Unknown size"),
+    ],
+)
+def test_a_full_results_disk_is_called_that_and_no_broken_dataset(error, wrap):
+    with (
+        pytest.raises(OSError, match=r"cannot be written \((.*[Ss]pace.*|.*[Qq]uota.*)\); make"),
+        splits._in_words("task 'pope'", "folder"),
+    ):
+        raise wrap(error)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "bad block"), ValueError("bad column")])
+def test_a_broken_dataset_is_not_called_a_full_disk(error):
+    with (
+        pytest.raises(ValueError, match=r"do not read as a dataset: .*bad"),
+        splits._in_words("task 'pope'", "folder"),
+    ):
+        raise wrapped(error)
+
+
+def test_a_results_folder_that_cannot_be_made_is_called_that(tmp_path, monkeypatch):
+    (tmp_path / "results").write_text("a file is in the way")
+    monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path / "results"))
+    with pytest.raises(OSError, match=r"asked to write .*results/datasets.*IRLIB_RESULTS"):
+        load_task("pope", source=lay(tmp_path / "pope", "pope"))

@@ -268,3 +268,14 @@ def test_an_embedded_picture_is_used_as_a_picture_is(tmp_path):
 def _made(folder):
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_as_many_rows_as_there_are_is_all_of_them_and_one_more_is_refused(folder, seed):
+    place = folder("pope")
+    every = [sample.key for sample in load_task("pope", source=place)]
+    asked = load_task("pope", source=place, n=len(every), seed=seed)
+    assert [sample.key for sample in asked] == every
+    assert len(load_task("pope", source=place, n=len(every) - 1, seed=seed)) == len(every) - 1
+    with pytest.raises(ValueError, match=f"ask for 1 to {len(every)}"):
+        load_task("pope", source=place, n=len(every) + 1, seed=seed)
