@@ -15,7 +15,7 @@ from benchmarks.measure import Contender, agreement, closeness, compare, evenly
 from benchmarks.models import SHAPES, Shape, random_subject
 from benchmarks.settings import Settings
 from irlib.interventions.staircase import logits_by_layer
-from irlib.plots import style
+from irlib.plots import page, style
 
 TITLE = "Cost against size: truncation at every layer"
 NARROW = Shape(24, 128, 4, 352, 24, (2, 32, 2, 48))
@@ -83,13 +83,20 @@ def table(comparisons: list[dict], clock: str) -> pd.DataFrame:
     )
 
 
-@style.styled
+@page.styled
 def plot(table: pd.DataFrame, *, clock: str):
     """Seconds against layers and against image tokens, with the ratio at each size."""
-    figure = style.new_figure(style.PAGE, 2.75)
-    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.29, top=0.88, wspace=0.2)
+    parts = dict.fromkeys(table[(table.way == NAIVE) & (table.timed != "all")].timed)
+    foot = (
+        "First-token logits with the image hidden from every layer; random LLaVA, hidden 128, 60 "
+        "text tokens; A: 576 image tokens, B: 24 layers. Grey: how many times irlib's time."
+        + (f" One prefill a layer is extrapolated from {', '.join(parts)}." if parts else "")
+    )
+    figure = page.Drawing(2.35, foot=foot)
     panels = (("A", "layers", "layers"), ("B", "image tokens", "image_tokens"))
-    axes = figure.subplots(1, 2, sharey=True)
+    left = figure.place(0.56, 0.28, 2.35, 1.62)
+    axes = [left, figure.place(3.15, 0.28, 2.35, 1.62, sharey=left)]
+    axes[1].tick_params(labelleft=False)
     for (name, varied, column), ax in zip(panels, axes, strict=True):
         rows = table[table.varied == varied]
         for way, colour, mark in ((NAIVE, style.VERMILLION, "s"), (OURS, style.BLUE, "o")):
@@ -99,15 +106,16 @@ def plot(table: pd.DataFrame, *, clock: str):
         for _, row in naive.iterrows():
             ax.annotate(
                 f"{row.ratio:.1f}x", (row[column], row.seconds), xytext=(0, 5),
-                textcoords="offset points", ha="center", fontsize=style.SMALL, color=style.GREY,
+                textcoords="offset points", ha="center", fontsize=page.SMALL, color=style.GREY,
             )  # fmt: skip
         ax.set_xscale("log")
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
         ax.set_xticks(sorted(set(rows[column])), [str(x) for x in sorted(set(rows[column]))])
         ax.minorticks_off()
         ax.margins(0.1, 0.12)
         ax.set_xlabel("decoder layers" if varied == "layers" else "image tokens")
-        style.letter(ax, name)
+        figure.letter(name, 0.1 if name == "A" else 2.98, 0.28)
     for way, colour, x, y, side in (
         (NAIVE, style.VERMILLION, 0.03, 0.98, "left"),  # the lines rise: these corners are empty
         (OURS, style.BLUE, 0.98, 0.03, "right"),
@@ -117,13 +125,6 @@ def plot(table: pd.DataFrame, *, clock: str):
             ha=side, va="top" if side == "left" else "bottom",
         )  # fmt: skip
     axes[0].set_ylabel(f"{'CPU' if clock == 'cpu' else 'wall'} seconds a sweep")
-    parts = dict.fromkeys(table[(table.way == NAIVE) & (table.timed != "all")].timed)
-    style.note(
-        figure,
-        "First-token logits with the image hidden from every layer; random LLaVA, hidden 128, 60 "
-        "text tokens; A: 576 image tokens, B: 24 layers. Grey: how many times irlib's time."
-        + (f" One prefill a layer is extrapolated from {', '.join(parts)}." if parts else ""),
-    )
     return figure
 
 

@@ -56,18 +56,26 @@ class Maps:
         return np.divide(self.heat, peak, out=np.zeros_like(self.heat), where=peak > 0)
 
     def overlay(
-        self, layer: int, *, colormap: str = "inferno", opacity: float = 0.75, pale: float = 0.65
+        self,
+        layer: int,
+        *,
+        colormap: str = "inferno",
+        opacity: float = 0.75,
+        pale: float = 0.65,
+        smooth: bool = False,
     ) -> np.ndarray:
         """The normalised map of a layer over the original picture: RGB bytes `[y, x, 3]`.
 
         The hotter, the more opaque; parts that the model never saw, and maps of zeros, stay bare.
-        The picture is brought to grey by the share `pale`, so that colour speaks of heat.
+        The picture is brought to grey by the share `pale`, so that colour speaks of heat. Cells are
+        drawn as they are; `smooth=True` blends them, as the authors' pictures do.
         """
         if layer not in self.layers:
             raise ValueError(
                 f"asked for the map of layer {layer}, found {_listed(self.layers)}; use one of them"
             )
-        heat = self.grid.spread(self.normalised()[self.layers.index(layer)]).clip(0, 1)[..., None]
+        heat = self.normalised()[self.layers.index(layer)]
+        heat = self.grid.spread(heat, smooth=smooth).clip(0, 1)[..., None]
         colour = colormaps[colormap](heat[..., 0])[..., :3] * 255
         grey = np.asarray(self.picture.convert("L"), float)[..., None]
         base = (1 - pale) * np.asarray(self.picture) + pale * grey

@@ -13,10 +13,10 @@ def explore(
 ) -> ipywidgets.VBox:
     """Return a widget over one sample, or over any picture and question.
 
-    Moving the slider shows LLaVA-CAM at that layer beside the answer's attention by segment; the
-    slider counts layers from 1, `layer` (the first view; the middle one if None) from 0. `cam`
-    goes to llava_cam(): one site, noise, n, target. The widget's `figures` holds the views by
-    layer, as drawn so far; `figures[layer]` is a plain figure for a page without widgets.
+    Moving the slider shows LLaVA-CAM at that layer beside the answer's attention by segment; it
+    begins at `layer` (the middle one if None), counted from 0. `cam` goes to llava_cam(): one site,
+    noise, n, target. The widget's `figures` holds the views by layer, as drawn so far;
+    `figures[layer]` is a plain figure for a page without widgets.
 
     Raises ValueError for a layer out of range, for some layers or several sites, and for a sample
     without a picture.
@@ -50,13 +50,13 @@ def explore(
     def show(number: int) -> bytes:
         if number not in figures:
             figures[number] = explore_view(flow, maps, title, layer=number)
-        return figures[number]._repr_png_()
+        return figures[number].png(150)
 
     slider = ipywidgets.IntSlider(
-        value=layer + 1, min=1, max=vlm.n_layers, description="layer", continuous_update=False
+        value=layer, min=0, max=vlm.n_layers - 1, description="layer", continuous_update=False
     )
     picture = ipywidgets.Image(value=show(layer), format="png", width=840)
-    slider.observe(lambda change: setattr(picture, "value", show(change["new"] - 1)), names="value")
+    slider.observe(lambda change: setattr(picture, "value", show(change["new"])), names="value")
     view = ipywidgets.VBox([slider, picture])
     view.figures = figures
     return view

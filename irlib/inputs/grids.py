@@ -89,12 +89,17 @@ class Grid:
         """The same grid with the `weights [token, cell]` that bring tokens to cells."""
         return replace(self, weights=np.asarray(weights).T.reshape(*self.shape, -1))
 
-    def spread(self, heat: np.ndarray) -> np.ndarray:
-        """`heat [row, col]` as `[y, x]`, a value for each pixel of the picture, 0 off the grid."""
+    def spread(self, heat: np.ndarray, *, smooth: bool = False) -> np.ndarray:
+        """`heat [row, col]` as `[y, x]`, a value for each pixel of the picture, 0 off the grid.
+
+        Each cell is even, as what is known of it is one number; `smooth=True` goes from cell to
+        cell without steps, as the authors' pictures do.
+        """
         boxes = self.cells.reshape(-1, 4)
         x0, y0 = np.round(boxes[:, :2].min(0)).astype(int)
         x1, y1 = np.round(boxes[:, 2:].max(0)).astype(int)
-        drawn = Image.fromarray(heat.astype(np.float32)).resize((x1 - x0, y1 - y0), Image.BILINEAR)
+        way = Image.BILINEAR if smooth else Image.NEAREST
+        drawn = Image.fromarray(heat.astype(np.float32)).resize((x1 - x0, y1 - y0), way)
         whole = Image.new("F", self.size, 0.0)
         whole.paste(drawn, (int(x0), int(y0)))
         return np.asarray(whole)

@@ -9,25 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from irlib.plots.style import (
-    PAGE,
-    SEGMENTS,
-    SMALL,
-    count,
-    ink,
-    interval,
-    new_figure,
-    note,
-    require,
-    styled,
-)  # fmt: skip
+from irlib.plots.lettering import tall, wrap
+from irlib.plots.page import EDGE, PAGE, SMALL, Drawing, styled
+from irlib.plots.style import COUNTED, SEGMENTS, count, ink, interval, label_ends, require
 
 READERS = ("image", "user", "answer")
 GAP, NODE = 0.16, 0.035
+LEAST = 0.005
+"""A smaller share is drawn without its number; a segment of which nobody reads more is left out."""
 
 
 @styled
-def information_flow(table: pd.DataFrame) -> Figure:
+def information_flow(table: pd.DataFrame, *, model: str) -> Figure:
     """Return one panel per depth: bands from the read segment (left) to the reader (right).
 
     `table` has `depth, query, segment, measure, value, low, high, n`, measure `share` (and
@@ -36,29 +29,25 @@ def information_flow(table: pd.DataFrame) -> Figure:
 
     >>> rows = [("shallow", "answer", "image", "share", 1.0, 1.0, 1.0, 1)]
     >>> names = "depth query segment measure value low high n".split()
-    >>> len(information_flow(pd.DataFrame(rows, columns=names)).axes)
+    >>> len(information_flow(pd.DataFrame(rows, columns=names), model="mini-llava").axes)
     1
     """
     require(table, ("depth", "query", "segment", "measure", "value", "n"), "information_flow()")
-    depths = list(dict.fromkeys(table["depth"]))
-    figure = new_figure(PAGE, 3.15)
-    for place, depth in enumerate(depths):
-        width = 1 / len(depths)
-        axes = figure.add_axes((place * width + 0.01, 0.23, width - 0.02, 0.69))
+    wide = PAGE / table["depth"].nunique()
+    titles = {depth: wrap(depth, wide - 0.3, 9, bold=True) for depth in table["depth"].unique()}
+    head = max(tall(title, 9) for title in titles.values()) + 0.07
+    foot = (
+        "Width of a band: share of the reader's attention, mean over heads, rows and layers. "
+        f"{count(table['n'])} questions; 95 % interval in brackets. {COUNTED}"
+    )
+    figure = Drawing(head + 2.62, title=model, foot=foot)
+    for place, (depth, title) in enumerate(titles.items()):
+        axes = figure.place(place * wide + EDGE, head, wide - 2 * EDGE, 2.2)
         rows = table[table["depth"] == depth]
         _bands(axes, rows[rows["measure"] == "share"].set_index(["query", "segment"])["value"])
-        axes.set_title(depth, loc="center", fontsize=9, fontweight="bold")
-        axes.text(
-            0.5,
-            -0.05,
-            _summary(rows),
-            transform=axes.transAxes,
-            ha="center",
-            va="top",
-            fontsize=7.5,
-        )
-    text = "Width of a band: share of the reader's attention, mean over heads, rows and layers. "
-    note(figure, f"{text}{count(table['n'])} questions; 95 % interval in brackets.")
+        middle = (place + 0.5) * wide
+        figure.write(middle, 0.0, title, ha="center", fontsize=9, fontweight="bold")
+        figure.write(middle, head + 2.3, _summary(rows), ha="center", fontsize=7.5)
     return figure
 
 
@@ -78,7 +67,7 @@ def _bands(axes: Axes, share: pd.Series) -> None:
     sources = [
         name
         for name in SEGMENTS
-        if share[share.index.get_level_values("segment") == name].sum() > 0.005
+        if share[share.index.get_level_values("segment") == name].sum() > LEAST
     ]
     flow = np.array(
         [[share.get((q, s), 0.0) for s in sources] for q in readers]
@@ -87,32 +76,28 @@ def _bands(axes: Axes, share: pd.Series) -> None:
     left_gap = (height - flow.sum()) / max(len(sources) - 1, 1)
     axes.set(xlim=(-0.36, 1.5), ylim=(height + 0.02, -0.02))
     axes.axis("off")
-    tops, y = [], 0.0
+    tops, names, numbers, y = [], [], [], 0.0
     for source, total in zip(sources, flow.sum(axis=0), strict=True):
         axes.add_patch(Rectangle((0, y), NODE, total, color=SEGMENTS[source], lw=0))
-        axes.text(-0.03, y + total / 2, source, ha="right", va="center",
-                  color=ink(SEGMENTS[source]),
-                  fontweight="bold" if source == "image" else "normal")  # fmt: skip
+        names.append((source, y + total / 2, SEGMENTS[source]))
         tops.append(y)
         y += total + left_gap
     for row, reader in enumerate(readers):
         y = row * (1 + GAP)
         axes.add_patch(Rectangle((1 - NODE, y), NODE, 1, color=SEGMENTS[reader], lw=0))
-        axes.text(
-            1.2, y + 0.5, f"{reader}\nreads", ha="left", va="center", color=ink(SEGMENTS[reader])
-        )
+        colour = ink(SEGMENTS[reader])
+        axes.text(1.2, y + 0.5, f"{reader}\nreads", ha="left", va="center", color=colour)
         for column, source in enumerate(sources):
-            width = flow[row, column]
-            if width <= 0:
-                continue
-            _band(
-                axes, tops[column], y, width, SEGMENTS[source], 0.75 if source == "image" else 0.4
-            )
-            if width >= 0.045:
-                axes.text(1.02, y + width / 2, f"{100 * width:.0f} %", fontsize=SMALL, ha="left",
-                          va="center", color=ink(SEGMENTS[source]))  # fmt: skip
-            tops[column] += width
-            y += width
+            wide, colour = flow[row, column], SEGMENTS[source]
+            if wide > 0:
+                alpha = 0.75 if source == "image" else 0.4
+                _band(axes, tops[column], y, wide, colour, alpha)
+            if wide >= LEAST:
+                numbers.append((f"{100 * wide:.0f} %", y + wide / 2, colour))
+            tops[column] += wide
+            y += wide
+    label_ends(axes, -0.03, names, size=8, ha="right")
+    label_ends(axes, 1.02, numbers, size=SMALL)
 
 
 def _band(axes: Axes, left: float, right: float, width: float, colour: str, alpha: float) -> None:

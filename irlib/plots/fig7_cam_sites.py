@@ -6,29 +6,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irlib.plots.cells import draw_map, grid_notes
+from irlib.plots.cells import MAPS, draw_key, draw_map, grid_notes
+from irlib.plots.lettering import tall, wrap
 from irlib.plots.lift import draw_lift
-from irlib.plots.style import (
-    PAGE,
-    count,
-    new_figure,
-    note,
-    require,
-    styled,
-    wrap,
-)  # fmt: skip
+from irlib.plots.page import EDGE, PAGE, Drawing, styled
+from irlib.plots.style import COUNTED, count, require
 
 NAMES = {
     "input_norm": "input norm",
     "attention": "attention output",
-    "post_attention": "post-attention norm\n(the paper's site)",
+    "post_attention": "post-attention norm",
     "mlp": "MLP output",
     "block": "block output",
+    "authors": "authors' indexing",
 }
-LEFT = 1.12
+MORE = {"post_attention": "(the paper's site)", "authors": "(at the paper's site)"}
+LEFT, ROW = 1.15, 0.24
 
 
 @styled
@@ -37,56 +32,42 @@ def cam_sites(
 ) -> Figure:
     """Return (A) a row of maps per hook site for one sample, (B) localisation by site and layer.
 
-    `maps[site]` is what llava_cam(site=...) returns; a key that is no site is a row title of its
-    own, as for the authors' indexing. `table` has `site, layer, measure, value, n` with measures
+    `maps[site]` is what llava_cam(site=...) returns, `maps["authors"]` that of their indexing, and
+    `title` its question and answer. `table` has `site, layer, measure, value, n` with measures
     `lift` (heat inside the asked box over the box's share of the picture; 1 is chance) and `zero`
     (share of the samples whose map is zero everywhere).
     """
     require(table, ("site", "layer", "measure", "value", "n"), "cam_sites()")
-    depth = next(iter(maps.values())).heat.shape[0]
+    first = next(iter(maps.values()))
+    depth = len(first.heat)
     layers = list(layers) or sorted(set(np.linspace(0, depth - 1, 6).round().astype(int)))
     sites = list(dict.fromkeys(table["site"]))
-    cell, head, row = (PAGE - LEFT) / len(layers), 0.5, 0.24
-    notes = grid_notes(maps.values())
-    more = 0.12 * np.ceil(len(notes) / 105)
-    foot = 1.12 + row * len(sites) + more
-    height = head + cell * len(maps) + foot
-    figure = new_figure(PAGE, height)
-    figure.text(0.02, 1 - 0.06 / height, wrap(title, 105, lines=1), fontsize=7.5, va="top")
+    lift, zero = (
+        table[table["measure"] == name].pivot(index="site", columns="layer", values="value")
+        for name in ("lift", "zero")
+    )
+    counted = count(table.loc[table["measure"] == "lift", "n"])
+    foot = f"{MAPS}B: mean of {counted} questions; 1.0 is chance. {COUNTED}"
+    title = wrap(title, PAGE - 0.3, 8)
+    cell, head = (PAGE - LEFT - EDGE) / len(layers), tall(title, 8) + 0.2
+    below = head + cell * len(maps) + 0.3
+    height = below + ROW * len(sites) + 0.4
+    figure = Drawing(height, title=first.model, foot=foot + grid_notes(maps.values()))
+    draw_key(figure)
+    figure.letter("A", EDGE, 0.17)
+    figure.write(0.24, 0.0, title)
     for place, (site, one) in enumerate(maps.items()):
-        bottom = height - head - (place + 1) * cell
-        figure.text(
-            0.02, (bottom + cell / 2) / height, NAMES.get(site, site), va="center", fontsize=7
-        )
+        top = head + place * cell
+        name = "\n".join(filter(None, (NAMES.get(site, site), MORE.get(site, ""))))
+        figure.write(EDGE, top + cell / 2, name, va="center", fontsize=7)
         for column, layer in enumerate(layers):
-            box = (LEFT + column * cell + 0.02, bottom + 0.02, cell - 0.04, cell - 0.04)
-            axes = figure.add_axes(_share(box, height))
+            left = LEFT + column * cell
+            axes = figure.place(left + 0.02, top + 0.02, cell - 0.04, cell - 0.04)
             draw_map(axes, one, layer)
             if place == 0:
-                axes.set_title(f"layer {layer + 1}", loc="center", pad=3, fontsize=7.5)
-    axes = figure.add_axes(
-        _share((LEFT + 0.1, 0.76 + more, PAGE - LEFT - 0.2, row * len(sites)), height)
-    )
-    _grid(axes, table, sites)
-    counted = count(table.loc[table["measure"] == "lift", "n"])
-    text = (
-        "A: each map scaled by its own maximum. B: share of the heat inside the asked box over the"
-    )
-    text += f" box's share of the picture (chance = 1.0), mean, {counted} samples."
-    text += " 'zero': no gradient reaches the picture's rows, there is no map."
-    note(figure, text + notes)
-    figure.text(0.02, (0.8 + more + row * len(sites)) / height, "B", fontsize=10, fontweight="bold")
-    figure.text(0.02, 1 - (head - 0.06) / height, "A", fontsize=10, fontweight="bold", va="bottom")
-    return figure
-
-
-def _grid(axes: Axes, table: pd.DataFrame, sites: list[str]) -> None:
-    lift = table[table["measure"] == "lift"].pivot(index="site", columns="layer", values="value")
-    zero = table[table["measure"] == "zero"].pivot(index="site", columns="layer", values="value")
-    names = [NAMES.get(site, site).split("\n")[0] for site in sites]
+                axes.set_title(f"layer {layer}", loc="center", pad=3, fontsize=7.5)
+    axes = figure.place(LEFT, below, PAGE - LEFT - EDGE, ROW * len(sites))
+    names = [NAMES.get(site, site) for site in sites]
     draw_lift(axes, lift.loc[sites], zero.loc[sites] >= 0.995, names)
-
-
-def _share(box: tuple[float, float, float, float], height: float) -> tuple[float, ...]:
-    x, y, wide, high = box
-    return (x / PAGE, y / height, wide / PAGE, high / height)
+    figure.letter("B", EDGE, below)
+    return figure

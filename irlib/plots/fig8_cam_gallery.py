@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from irlib.plots.cells import draw_map, draw_picture, grid_notes
-from irlib.plots.fig3_cam_layers import NOTE
+from irlib.plots.cells import MAPS, draw_key, draw_map, draw_picture, grid_notes
+from irlib.plots.lettering import tall, wrap
 from irlib.plots.lift import draw_lift
-from irlib.plots.style import (
-    GREY,
-    PAGE,
-    count,
-    letter,
-    new_figure,
-    note,
-    require,
-    styled,
-    wrap,
-)  # fmt: skip
+from irlib.plots.page import EDGE, PAGE, Drawing, styled
+from irlib.plots.style import COUNTED, GREY, count, require
 
-ABREAST, LEFT, GAP, TOP, ANSWER, ROW = 3, 0.8, 0.09, 0.86, 0.13, 0.21
-DEPTHS = (1 / 6, 1 / 2, 5 / 6)
+ABREAST, LEFT, GAP, ROW, PICTURE = 3, 0.82, 0.09, 0.22, 0.74
+WIDE = (PAGE - LEFT - EDGE - (ABREAST - 1) * GAP) / ABREAST
+"""Inches of a sample's maps, side by side."""
+DEPTHS = (1 / 4, 3 / 4)
 
 
 @styled
@@ -56,50 +47,56 @@ def cam_gallery(
         for model, rows in maps.items()
     }
     alike = len(set(map(tuple, layers.values()))) == 1
-    cell = ((PAGE - LEFT - (ABREAST - 1) * GAP) / ABREAST) / len(depths)
-    pitch = cell + ANSWER + (0 if alike else 0.11)
-    lines = math.ceil(len(questions) / ABREAST)
-    block = TOP + len(maps) * pitch + 0.05
-    notes = grid_notes(one for rows in maps.values() for one in rows)
-    foot = 0.86 + 0.13 * math.ceil(len(notes) / 95)
-    height = lines * block + 0.22 + ROW * len(maps) + foot
-    figure = new_figure(PAGE, height)
-
-    def place(x, y, wide, high):  # inches from the upper left corner
-        return figure.add_axes((x / PAGE, 1 - (y + high) / height, wide / PAGE, high / height))
-
-    for number, question in enumerate(questions):
-        line, side = divmod(number, ABREAST)
-        left, top = LEFT + side * (cell * len(depths) + GAP), line * block
-        picture = next(iter(maps.values()))[number]
-        draw_picture(place(left + 0.01, top + 0.04, 0.62, 0.62), picture.picture, picture.boxes)
-        figure.text((left + 0.68) / PAGE, 1 - (top + 0.05) / height, wrap(question, 18, lines=5),
-                    fontsize=6.5, va="top", linespacing=1.1)  # fmt: skip
-        for row, (model, own) in enumerate(maps.items()):
-            y = top + TOP + row * pitch
-            if side == 0:
-                name = wrap(model.rpartition("/")[2], 14, lines=3)
-                figure.text(0.02, 1 - (y + cell / 2) / height, name, fontsize=6.5, va="center",
-                            fontweight="bold", linespacing=1.1)  # fmt: skip
-            for column, layer in enumerate(layers[model]):
-                axes = place(left + column * cell + 0.01, y + 0.01, cell - 0.02, cell - 0.02)
-                draw_map(axes, own[number], layer)
-                if row == 0 or not alike:
-                    axes.set_title(f"layer {layer + 1}", loc="center", pad=2, fontsize=6)
-            figure.text((left + 0.01) / PAGE, 1 - (y + cell + 0.01) / height,
-                        wrap(answers[model][number], 32, lines=1), fontsize=6, va="top",
-                        color=GREY)  # fmt: skip
-    figure.text(0.02, 1 - 0.05 / height, "A", fontsize=10, fontweight="bold", va="top")
-    grid = place(LEFT + 0.22, height - foot - ROW * len(maps), PAGE - LEFT - 0.27,
-                 ROW * len(maps))  # fmt: skip
+    cell = WIDE / len(depths)
     rows = table[table["measure"] == "lift"]
+    foot = f"{MAPS}B: mean of {count([*rows['n'], 0])} questions of all tasks; 1.0 is chance. "
+    foot += COUNTED + grid_notes(one for own in maps.values() for one in own)
+    short = {model: model.rpartition("/")[2] for model in maps}
+    names = {m: wrap(text, LEFT - EDGE - 0.03, 6.5, bold=True) for m, text in short.items()}
+    labels = [wrap(text, LEFT + 0.2, 6.5) for text in short.values()]
+    row = max(ROW, *(tall(name, 6.5) + 0.05 for name in labels))
+    asked = [wrap(text, WIDE - PICTURE - 0.06, 6.5) for text in questions]
+    said = {model: [wrap(text, WIDE, 6) for text in answers[model]] for model in maps}
+    tops, y = {}, 0.0  # of each row of each block
+    for block in range(0, len(questions), ABREAST):
+        abreast = slice(block, block + ABREAST)
+        tops[block, None] = y
+        y += max(PICTURE, *(tall(text, 6.5) for text in asked[abreast])) + 0.24
+        for model in maps:
+            tops[block, model] = y
+            below = max(tall(text, 6) for text in said[model][abreast])
+            y += max(cell + below, tall(names[model], 6.5)) + (0.06 if alike else 0.17)
+    y += 0.32
+    figure = Drawing(
+        y + row * len(maps) + 0.4,
+        title=next(iter(maps)) if len(maps) == 1 else f"{len(maps)} models",
+        foot=foot,
+    )
+    draw_key(figure)
+    figure.letter("A", EDGE, 0.17)
+    for number, text in enumerate(asked):
+        block, left = number - number % ABREAST, LEFT + number % ABREAST * (WIDE + GAP)
+        top, first = tops[block, None], next(iter(maps.values()))[number]
+        draw_picture(figure.place(left + 0.01, top, PICTURE, PICTURE), first.picture, first.boxes)
+        figure.write(left + PICTURE + 0.06, top, text, fontsize=6.5)
+        for rank, (model, own) in enumerate(maps.items()):
+            top = tops[block, model]
+            for column, layer in enumerate(layers[model]):
+                at = left + column * cell + 0.01
+                axes = figure.place(at, top + 0.01, cell - 0.02, cell - 0.02)
+                draw_map(axes, own[number], layer)
+                if rank == 0 or not alike:
+                    axes.set_title(f"layer {layer}", loc="center", pad=2, fontsize=6.5)
+            figure.write(left + 0.01, top + cell, said[model][number], fontsize=6, color=GREY)
+            if number == block:
+                middle = top + max(cell, tall(names[model], 6.5)) / 2
+                figure.write(EDGE, middle, names[model], fontsize=6.5, va="center",
+                             fontweight="bold")  # fmt: skip
+    grid = figure.place(LEFT + 0.3, y, PAGE - LEFT - 0.3 - EDGE, row * len(maps))
     lift, n = (rows.pivot(index="model", columns="layer", values=v) for v in ("value", "n"))
     lift, n = lift.loc[list(maps)], n.loc[list(maps)]
     measured = n.max(axis=1) > 0  # a model without boxes has no zero layers, it has no measure
     zero = n.eq(0).mul(measured, axis=0).where(n.notna())
-    draw_lift(grid, lift, zero, [wrap(m.rpartition("/")[2], 17, lines=2) for m in maps])
-    letter(grid, "B", left=65)
-    grid.set_title("heat inside the asked box over the box's share of the picture", fontsize=7.5)
-    text = f"A: {NOTE} B: mean over {count(np.append(rows['n'], 0))} questions of all tasks; "
-    note(figure, f"{text}1.0 is chance.{notes}")
+    draw_lift(grid, lift, zero, labels)
+    figure.letter("B", EDGE, y)
     return figure

@@ -9,13 +9,14 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from irlib.plots.style import SEGMENTS
 
 NORM = (1e-4, 1.0)
+LEAST = 0.03
+"""Share of an edge below which the bar of a part could not be seen, and is drawn longer."""
 
 
 def runs(segments: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -49,21 +50,24 @@ def draw_matrix(axes: Axes, weights: np.ndarray, segments: Sequence[str]) -> Axe
     axes.spines[:].set_visible(False)
     axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
     bar = 0.045 * size
-    for name, start, stop in runs(segments):
+    parts = sorted(runs(segments), key=lambda run: run[1] - run[2])
+    for name, start, stop in parts:  # the short ones last: they lie on top
         colour = SEGMENTS.get(name, "white")
+        long = max(stop - start, LEAST * size)
+        first = min(max((start + stop - long) / 2, 0), size - long) - 0.5
         for corner, wide, high in (
-            ((start - 0.5, size - 0.5 + bar * 0.4), stop - start, bar),
-            ((-0.5 - bar * 1.4, start - 0.5), bar, stop - start),
+            ((first, size - 0.5 + bar * 0.4), long, bar),
+            ((-0.5 - bar * 1.4, first), bar, long),
         ):
             axes.add_patch(Rectangle(corner, wide, high, color=colour, lw=0, clip_on=False))
     return image
 
 
-def draw_scale(figure: Figure, image: AxesImage, box: tuple[float, float, float, float]) -> None:
-    """Draw the scale of draw_matrix()'s colours in `box`, in shares of the figure."""
-    bar = figure.colorbar(image, cax=figure.add_axes(box))
-    bar.ax.tick_params(labelsize=5.5, length=1.5, pad=1)
-    bar.ax.set_title("weight", fontsize=5.5, pad=6, loc="center")
-    bar.set_ticks([1e-4, 1e-2, 1])
+def draw_scale(image: AxesImage, axes: Axes) -> None:
+    """Draw the scale of draw_matrix()'s colours into `axes`."""
+    bar = axes.figure.colorbar(image, cax=axes)
+    axes.tick_params(labelsize=5.5, length=1.5, pad=1)
+    axes.set_title("weight", fontsize=5.5, loc="center")
+    bar.set_ticks([1e-4, 1e-2, 1], labels=["0.0001", "0.01", "1"])
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)

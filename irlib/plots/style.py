@@ -1,21 +1,14 @@
-"""One look for every figure: Okabe-Ito colours, sizes in inches, direct labels, nothing global."""
+"""One look for every figure: Okabe-Ito colours, axes of layers, direct labels, nothing global."""
 
 from __future__ import annotations
 
-import functools
-import io
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.figure import Figure
 
-PAGE = 5.6
-"""Width of a figure in inches: a one-column page (a two-column paper's `figure*` is 6.3)."""
+from irlib.plots.lettering import width
 
 BLACK, GREY, LIGHT = "#000000", "#6E6E6E", "#DCDCDC"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -28,61 +21,7 @@ SEGMENTS = {"system": SKY, "image": VERMILLION, "between": PURPLE, "user": BLUE,
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 """Colours of models, tasks or sites, in this order."""
 
-RC = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 5,
-    "axes.labelsize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 3.2,
-    "hatch.linewidth": 0.5,
-    "figure.dpi": 200,
-    "savefig.dpi": 200,
-    "image.interpolation": "nearest",
-    "text.usetex": False,
-    "axes.unicode_minus": True,
-}
-SMALL = 6.5
-
-
-class Drawing(Figure):
-    """A figure without pyplot: no global list holds it, and a notebook still shows it."""
-
-    def _repr_png_(self) -> bytes:
-        data = io.BytesIO()
-        self.savefig(data, format="png", dpi=self.dpi)
-        return data.getvalue()
-
-
-def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Return `plot` drawn under this module's settings; the reader's own stay as they are."""
-
-    @functools.wraps(plot)
-    def drawn(*args, **kwargs) -> Figure:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(RC)
-            return plot(*args, **kwargs)
-
-    return drawn
-
-
-def new_figure(width: float, height: float, *, layout: str | None = None) -> Drawing:
-    """Return an empty figure of `width` x `height` inches with an Agg canvas."""
-    figure = Drawing(figsize=(width, height), dpi=RC["figure.dpi"], layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
+COUNTED = "Layers count from 0; the paper counts attention layers from 1."
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -111,27 +50,29 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> np.n
     return moved
 
 
-def label_ends(axes: Axes, x: float, ends: dict[str, tuple[float, str]], *, gap: float) -> None:
-    """Write each line's name at its right end, `ends[name] = (y, colour)`, without overlap."""
-    low, high = axes.get_ylim()
-    heights = spread([y for y, _ in ends.values()], gap * (high - low), low, high)
-    for (name, (_, colour)), height in zip(ends.items(), heights, strict=True):
-        axes.text(x, height, name, color=ink(colour), va="center", ha="left", fontsize=7.5)
+def inches(axes: Axes) -> tuple[float, float]:
+    """Return how wide and how high `axes` is on the page."""
+    return tuple(axes.get_position().size * axes.figure.get_size_inches())
 
 
-def letter(axes: Axes, name: str, *, left: float = 26, up: float = 4) -> None:
-    """Write a panel's letter at its upper left corner, `left` and `up` points off it."""
-    axes.annotate(
-        name, (0, 1), xycoords="axes fraction", xytext=(-left, up), textcoords="offset points",
-        fontsize=10, fontweight="bold", ha="left", va="bottom",
-    )  # fmt: skip
+def label_ends(
+    axes: Axes, x: float, ends: Sequence[tuple[str, float, str]], *, size: float, **look
+) -> None:
+    """Write each of `ends (text, y, colour)` at x, as near to its y as the others let it be."""
+    low, high = sorted(axes.get_ylim())
+    gap = size * 1.2 / 72 * max((text.count("\n") + 1 for text, _, _ in ends), default=1)
+    gap *= (high - low) / inches(axes)[1]
+    heights = spread([y for _, y, _ in ends], gap, low + gap / 2, high - gap / 2)
+    for (text, _, colour), height in zip(ends, heights, strict=True):
+        axes.text(x, height, text, color=ink(colour), va="center", fontsize=size, **look)
 
 
-def note(figure: Figure, text: str) -> None:
-    """Write the small print along the foot of a figure, wrapped to its width."""
-    width = int(figure.get_figwidth() * 72 / (0.53 * SMALL))
-    figure.text(0.012, 0.04 / figure.get_figheight(), wrap(text, width, lines=7), va="bottom",
-                fontsize=SMALL, color=GREY, linespacing=1.15)  # fmt: skip
+def key(axes: Axes, names: Mapping[str, str], *, y: float, size: float = 7.5) -> None:
+    """Write names in their colours, `names[name] = colour`, side by side at y, in axes' shares."""
+    x = 0.02
+    for name, colour in names.items():
+        axes.text(x, y, name, color=ink(colour), transform=axes.transAxes, va="top", fontsize=size)
+        x += (width(name, size) + 0.12) / inches(axes)[0]
 
 
 def ink(colour: str) -> str:
@@ -147,27 +88,24 @@ def ink(colour: str) -> str:
     )
 
 
-def layer_axis(axes: Axes, layers: Iterable[int], *, label: bool = True, most: int = 12) -> None:
-    """Ticks for 0-based `layers` of an attention or CAM plot, printed from 1 as in the paper."""
+def layer_axis(axes: Axes, layers: Iterable[int], *, label: str = "decoder layer") -> None:
+    """Ticks for `layers`, counted from 0: as many as fit, the first and the last among them."""
     layers = sorted(set(layers))
-    step = 1 if len(layers) <= most else int(np.ceil(len(layers) / min(most, 8)))
+    step = int(np.ceil(len(layers) * 0.175 / inches(axes)[0]))
     shown = sorted({*layers[::step], layers[-1]})
     if len(shown) > 1 and shown[-1] - shown[-2] < step:
         shown.pop(-2)
-    axes.set_xticks(shown, [str(layer + 1) for layer in shown])
-    if label:
-        axes.set_xlabel("decoder layer (counted from 1)")
+    axes.set_xticks(shown, [str(layer) for layer in shown])
+    axes.set_xlabel(label)
 
 
-def interval(value: float, low: float, high: float, *, percent: bool = True) -> str:
-    """Return `value [low, high]`, in percent with one decimal unless `percent` is False.
+def interval(value: float, low: float, high: float) -> str:
+    """Return `value [low, high]` in percent, with one decimal.
 
     >>> interval(0.5, 0.41, 0.6)
     '50.0 [41.0, 60.0] %'
     """
-    if percent:
-        return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}] %"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}] %"
 
 
 def count(numbers: Iterable[int]) -> str:
@@ -180,12 +118,6 @@ def count(numbers: Iterable[int]) -> str:
     if not found:
         return "n = 0"
     return f"n = {found[0]}" if len(found) == 1 else f"n = {found[0]}–{found[-1]}"
-
-
-def wrap(text: str, width: int, *, lines: int = 3) -> str:
-    """Return `text` broken into `lines` lines of `width` characters, cut with an ellipsis."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" …")) or "–"
 
 
 def require(table, columns: Iterable[str], plot: str) -> None:

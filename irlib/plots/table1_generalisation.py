@@ -6,24 +6,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irlib.plots.style import (  # fmt: skip
-    BLUE,
-    GREY,
-    LIGHT,
-    PAGE,
-    VERMILLION,
-    new_figure,
-    note,
-    require,
-    styled,
-    wrap,
-)
+from irlib.plots.lettering import tall, wrap
+from irlib.plots.page import EDGE, PAGE, Drawing, styled
+from irlib.plots.style import BLUE, GREY, LIGHT, VERMILLION, count, require
 
 COLUMNS = ("POPE Acc", "POPE F1", "SQA Acc", "TextVQA Acc", "CHAIRs", "CHAIRi")
 ALL = "SQA all"
 KIND = {"SQA IMG Acc": "with a picture", "SQA Acc": "all questions"}
 OURS = "model published column metric baseline at_cliff change_low change_high layer cliff low high"
 NONE = "not published"
+CERTAIN = {1: ("better", BLUE), -1: ("worse", VERMILLION)}
+SPOTS = ("cliff", "low", "high")
+LEFT, SMALL = 1.0, 6
+FOOT = (
+    "Bold: this run. Untouched model → picture hidden from the cliff layer on, in percent, on n "
+    "questions that had no part in finding the cliff; [ ]: the cliff's 95 % interval, –: never. "
+    "L: no layer could do without the picture, and it was hidden from this one. Better, worse: "
+    "where the change's 95 % interval leaves out zero. Below: the paper, which gives no intervals, "
+    "on other models and tasks. Layers count from 0."
+)
 
 
 @styled
@@ -39,82 +40,92 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """
     require(ours, (*OURS.split(), "n_layers", "n"), "generalisation()")
     require(published, ("model", "metric", "baseline", "truncated"), "generalisation()")
-    models = list(dict.fromkeys(ours["model"]))
-    height = 0.5 + 0.74 * len(models) + 0.52
-    figure = new_figure(PAGE, height)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, PAGE), ylim=(height, 0))
+    models = {
+        model: (wrap(model.rpartition("/")[2], LEFT - 0.12, 7, bold=True), rows.set_index("column"))
+        for model, rows in ours.groupby("model", sort=False)
+    }
+    heads = {name: _head(name, ours) for name in (*COLUMNS, ALL)}
+    tops, y = {}, 0.34 + tall("\n".join(heads["SQA Acc"]), SMALL)
+    for model, (name, rows) in models.items():
+        cells = max(tall(_small(rows, column), SMALL) + 0.26 for column in COLUMNS)
+        tops[model] = y, y + 0.06 + max(cells, tall(name, 7) + 0.04)
+        y = tops[model][1] + 0.22
+    figure = Drawing(y + 0.04, foot=FOOT)
+    axes = figure.place(0, 0, PAGE, y + 0.04)
+    axes.set(xlim=(0, PAGE), ylim=(y + 0.04, 0))
     axes.axis("off")
     _rule(axes, 0.06, 1.0)
     for name in COLUMNS:
-        small = KIND.get(ours.loc[ours["column"] == name, "metric"].max(), "")
-        small = "lower is better" if name.startswith("CHAIR") else small
-        axes.text(_place(name), 0.17, name, ha="center", va="center", fontweight="bold",
-                  fontsize=7.5)  # fmt: skip
-        axes.text(_place(name), 0.31, small, ha="center", va="center", fontsize=6, color=GREY)
-    y = 0.42
-    for rank, model in enumerate(models):
-        _rule(axes, y, 0.5 if rank == 0 else 0.4, "black" if rank == 0 else LIGHT)
-        rows = ours[ours["model"] == model].set_index("column")
-        _our_row(axes, y + 0.12, model, rows)
-        name = rows["published"].iloc[0]
-        _paper_row(axes, y + 0.62, name, published[published["model"] == name].set_index("metric"))
-        y += 0.74
+        figure.write(_place(name), 0.12, name, ha="center", fontweight="bold", fontsize=7.5)
+        figure.write(_place(name), 0.28, "\n".join(heads[name]), ha="center", fontsize=SMALL,
+                     color=GREY)  # fmt: skip
+    for rank, (model, (name, rows)) in enumerate(models.items()):
+        top, below = tops[model]
+        _rule(axes, top, 0.5 if rank == 0 else 0.4, "black" if rank == 0 else LIGHT)
+        figure.write(EDGE, top + 0.07, name, fontsize=7, fontweight="bold")
+        _our_row(figure, top + 0.07, rows)
+        theirs = rows["published"].iloc[0]
+        found = published[published["model"] == theirs].set_index("metric")
+        _paper_row(figure, below + 0.02, wrap(f"{theirs}, paper", LEFT, 7), found)
     _rule(axes, y, 1.0)
-    note(
-        figure,
-        "Bold: this run. Untouched model → picture hidden from the cliff layer on, in percent, on "
-        "n questions that had no part in finding the cliff; [ ]: its 95 % interval, layers from 0, "
-        "–: never. Coloured where the change is certain (blue better, orange worse). Below: the "
-        "paper, which gives no intervals (coloured by sign), on other models and tasks.",
-    )
     return figure
 
 
+def _head(name: str, ours: pd.DataFrame) -> list[str]:
+    """What stands below a column's name: how it counts, and how many questions."""
+    rows = ours[ours["column"] == name]
+    if name == ALL or rows.empty:
+        return [f"all: {count(rows['n'])}"] if len(rows) else []
+    more = _head(ALL, ours) if name == "SQA Acc" else []
+    kind = "lower is better" if name.startswith("CHAIR") else KIND.get(rows["metric"].max())
+    return [*([kind] if kind else []), count(rows["n"]), *more]
+
+
 def _place(name: str) -> float:
-    return 1.01 + 0.755 * (COLUMNS.index(name) + 0.5)
+    return LEFT + (PAGE - LEFT) * (COLUMNS.index(name) + 0.5) / len(COLUMNS)
 
 
-def _our_row(axes: Axes, y: float, model: str, rows: pd.DataFrame) -> None:
-    name = wrap(model.rpartition("/")[2], 17, lines=3)
-    axes.text(0.05, y - 0.06, name, va="top", fontsize=7, fontweight="bold", linespacing=1.1)
+def _small(rows: pd.DataFrame, name: str) -> str:
+    """What stands below a change: the cliff (a dash is figure 5's 'never'), and what else is so."""
+    if name not in rows.index:
+        return ""
+    row = rows.loc[name]
+    spots = ("–" if row[key] >= row["n_layers"] else int(row[key]) for key in SPOTS)
+    lines = ["cliff {} [{}, {}]".format(*spots)]
+    if row["layer"] != row["cliff"]:
+        lines.append(f"L = {row['layer']:.0f}")
+    if name == "SQA Acc" and ALL in rows.index:
+        lines.append(f"all: {_arrow(rows.loc[ALL])}")
+    return "\n".join(lines)
+
+
+def _our_row(figure: Drawing, y: float, rows: pd.DataFrame) -> None:
     for name in COLUMNS:
         if name not in rows.index:
-            axes.text(_place(name), y, "–", ha="center", va="center")
+            figure.write(_place(name), y, "–", ha="center")
             continue
         row = rows.loc[name]
-        better = int(row["change_low"] > 0) - int(row["change_high"] < 0)
-        _change(axes, _place(name), y, 100 * row["baseline"], 100 * row["at_cliff"], better, 1)
-        small = f"cliff {_span(row)}\n" + _counted(row)
-        if name == "SQA Acc" and ALL in rows.index:
-            whole = rows.loc[ALL]
-            small += f"\nall {whole['n']:.0f}: {_arrow(whole)}"
-        axes.text(_place(name), y + 0.09, small, ha="center", va="top", fontsize=6, color=GREY,
-                  linespacing=1.1)  # fmt: skip
+        certain = int(row["change_low"] > 0) - int(row["change_high"] < 0)
+        word, colour = CERTAIN.get(certain, ("", "black"))
+        _change(figure, _place(name), y, 100 * row["baseline"], 100 * row["at_cliff"], colour, 1)
+        small = _small(rows, name)
+        figure.write(_place(name), y + 0.13, small, ha="center", fontsize=SMALL, color=GREY)
+        if word:
+            figure.write(_place(name), y + 0.13 + tall(small, SMALL), word, ha="center",
+                         fontsize=SMALL, color=colour, fontweight="bold")  # fmt: skip
 
 
-def _paper_row(axes: Axes, y: float, model: str, rows: pd.DataFrame) -> None:
-    axes.text(0.05, y, f"{model}, paper", va="center", fontsize=7, color=GREY)
+def _paper_row(figure: Drawing, y: float, model: str, rows: pd.DataFrame) -> None:
+    figure.write(EDGE, y, model, fontsize=7, color=GREY)
+    if rows.empty:
+        figure.write((LEFT + PAGE) / 2, y + 0.01, NONE, ha="center", color=GREY, fontsize=SMALL)
+        return
     for name in COLUMNS:
         if name not in rows.index or pd.isna(rows.loc[name, "baseline"]):
-            axes.text(_place(name), y, NONE, ha="center", va="center", color=GREY, fontsize=6)
+            figure.write(_place(name), y + 0.01, NONE, ha="center", color=GREY, fontsize=SMALL)
             continue
         row = rows.loc[name]
-        gain = row["truncated"] - row["baseline"]
-        better = (-1 if name.startswith("CHAIR") else 1) * (int(gain > 0.005) - int(gain < -0.005))
-        _change(axes, _place(name), y, row["baseline"], row["truncated"], better, 2)
-
-
-def _span(row: pd.Series) -> str:
-    """`4 [3, 6]`; the untouched model is a dash, the 'never' of figure 5."""
-    places = [row[key] for key in ("cliff", "low", "high")]
-    return "{} [{}, {}]".format(*("–" if p >= row["n_layers"] else int(p) for p in places))
-
-
-def _counted(row: pd.Series) -> str:
-    """`n = 100`, and the layer where there was no cliff to hide the picture from."""
-    moved = f"L = {row['layer']:.0f}, " if row["layer"] != row["cliff"] else ""
-    return f"{moved}n = {row['n']:.0f}"
+        _change(figure, _place(name), y, row["baseline"], row["truncated"], "black", 2)
 
 
 def _arrow(row: pd.Series) -> str:
@@ -122,17 +133,15 @@ def _arrow(row: pd.Series) -> str:
 
 
 def _change(
-    axes: Axes, x: float, y: float, before: float, after: float, better: int, digits: int
+    figure: Drawing, x: float, y: float, before: float, after: float, colour: str, digits: int
 ) -> None:
-    colour = {1: BLUE, 0: "black", -1: VERMILLION}[better]
     size = 8.0 - 0.5 * digits
-    axes.text(x + 0.03, y, f"{before:.{digits}f} →", ha="right", va="center", fontsize=size)
-    axes.text(x + 0.07, y, f"{after:.{digits}f}", ha="left", va="center", fontsize=size,
-              color=colour)  # fmt: skip
+    figure.write(x + 0.03, y, f"{before:.{digits}f} →", ha="right", fontsize=size)
+    figure.write(x + 0.07, y, f"{after:.{digits}f}", fontsize=size, color=colour)
 
 
 def _rule(axes: Axes, y: float, width: float, colour: str = "black") -> None:
-    axes.plot([0.05, PAGE - 0.05], [y, y], color=colour, lw=width)
+    axes.plot([EDGE, PAGE - EDGE], [y, y], color=colour, lw=width)
 
 
 def latex(ours: pd.DataFrame, published: pd.DataFrame) -> str:

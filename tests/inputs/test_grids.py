@@ -206,6 +206,13 @@ def test_spread_gives_a_value_to_each_pixel_and_none_off_the_grid():
     assert (drawn[:, :20] == 0).all()
 
 
+def test_spread_keeps_a_cell_even_unless_asked_to_smooth():
+    heat = np.arange(6.0).reshape(2, 3)
+    grid = crop_grid((90, 60), shape=(2, 3), resize={"height": 20, "width": 30})
+    assert np.array_equal(grid.spread(heat), heat.repeat(30, 0).repeat(30, 1))
+    assert len(np.unique(grid.spread(heat, smooth=True))) > 6
+
+
 def two_views():
     """A picture of 40 x 20 seen whole in 1 x 2 tokens, and in 2 x 4 with a mark at row ends."""
     fine = cells_of(np.linspace(0, 40, 5), np.linspace(0, 20, 3))
