@@ -30,7 +30,9 @@ figure"""
 PARAMETERS = 'profile: str = "mini"\nshift: float = 0.0'
 SLOW = """import subprocess, sys, time
 from pathlib import Path
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+deaf = "import signal, time; signal.signal(2, signal.SIG_IGN); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True)
+time.sleep(2)  # until it is deaf
 Path({ready!r}).write_text("x")
 while True:
     try:
