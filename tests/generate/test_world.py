@@ -59,7 +59,6 @@ def test_the_bundled_pope_asks_six_questions_of_250_pictures_in_each_kind():
         "pope", 0, 249, lambda rng: scenes.still_life(rng, tasks.STUDIO, signs=0, objects=(3, 5))
     )
     assert tasks._bytes(scene, "WORLD_test_000000000249") == table[-1]["image"]
-    assert sum(p.stat().st_size for p in tasks.OUT.rglob("*") if p.is_file()) < 20e6
 
 
 def test_fewer_than_ten_rows_are_refused(tmp_path):
