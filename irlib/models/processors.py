@@ -122,8 +122,9 @@ def fill(
 
 
 def _free(tokenizer):
-    """Take from a tokenizer what its folder sets of a call: processors would call it with that."""
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
+    """Take from a tokenizer what its folder sets of a call: processors would call it with that.
+
+    What tokenizer.json sets, each call of transformers takes back by itself.
+    """
     for setting in TextKwargs.__annotations__:
         tokenizer.init_kwargs.pop(setting, None)

@@ -103,12 +103,7 @@ class VLM:
         return self.decoder.get_submodule(last_norm(self.decoder))
 
     def site(self, name: str) -> dict[int, nn.Module]:
-        """`{layer: module}` for a site of figure 7; raises `ValueError` for one that is not there.
-
-        >>> from irlib import load
-        >>> list(load("mini-llava").site("mlp"))[:3]
-        [0, 1, 2]
-        """
+        """`{layer: module}` for a site of figure 7; raises `ValueError` for any other."""
         if name not in self.sites:
             raise ValueError(
                 f"asked for the site {name!r}, found no such site in the layers of {self.name} "

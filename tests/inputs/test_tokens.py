@@ -83,6 +83,18 @@ def test_no_setting_of_a_folder_changes_a_prompt(family, changed, asked, name, s
         assert all(torch.equal(one.batch[key], other.batch[key]) for key in one.batch)
 
 
+@pytest.mark.parametrize("set_", [{"truncation": True, "max_length": 9}, {"padding": "max_length"}])
+def test_no_setting_of_a_processor_changes_a_prompt(tiny_llava, asked, set_):
+    """transformers takes a processor's own `text_kwargs` for each call that does not say better."""
+    processor = copy.copy(tiny_llava.processor)
+    processor.text_kwargs = {"max_length": 400} | set_
+    ids = [
+        model.prepare(asked[0]).text["input_ids"]
+        for model in (replace(tiny_llava, processor=processor), tiny_llava)
+    ]
+    assert torch.equal(*ids)
+
+
 @pytest.mark.parametrize("name", ["llava", "instructblip"])
 def test_no_tokenizer_ends_a_prompt_of_its_own_accord(family, changed, asked, name):
     vlm, plain = changed(name, "tokenizer.json", ENDED), family(name)

@@ -28,6 +28,9 @@ PLACES = {  # a file, and where in it code is named
     "generation_config.json": {"auto_map": {"GenerationConfig": "own.Config"}},
     "video_preprocessor_config.json": {"auto_map": {"AutoVideoProcessor": "own.Images"}},
     "config.json, inside": {"vision_config": {"auto_map": {"AutoModel": "own.Model"}}},
+    "processor_config.json, in a list": {
+        "parts": [{"image_processor": {"auto_map": {"AutoImageProcessor": "own.Images"}}}]
+    },
     "processor_config.json, inside": {
         "image_processor": {"auto_map": {"AutoImageProcessor": "own.Images"}}
     },
