@@ -24,7 +24,7 @@ from irlib.interventions import staircase
 from irlib.interventions.truncation import truncate
 from irlib.models.loading import load
 from irlib.models.vlm import VLM
-from irlib.store import provenance
+from irlib.store import provenance, sources
 from irlib.sweeps import blocks, filling, table
 from irlib.sweeps.answers import Answers
 from irlib.sweeps.table import sweep
@@ -171,7 +171,7 @@ def test_length_instrument_versions_and_kept_tokens_are_in_the_key(
     run(tiny_llava, samples, max_new_tokens=2)
     run(tiny_llava, samples, keep=2)
     assert len(computed) == 3
-    monkeypatch.setattr(provenance, "instrument", lambda: "edited")
+    monkeypatch.setattr(sources, "instrument", lambda: "edited")
     monkeypatch.setattr(blocks, "SOURCES", "edited")
     run(tiny_llava, samples)
     assert len(computed) == 4
@@ -189,7 +189,7 @@ def test_sources_edited_since_they_were_imported_are_no_key(
     tiny_llava, samples, computed, monkeypatch, caplog
 ):
     wanted = run(tiny_llava, samples)
-    monkeypatch.setattr(provenance, "instrument", lambda: "edited")
+    monkeypatch.setattr(sources, "instrument", lambda: "edited")
     same(run(tiny_llava, samples), wanted)
     same(run(tiny_llava, samples), wanted)
     assert len(computed) == 3
