@@ -8,9 +8,8 @@ pages it is the first, or the one that an open picture stands at; its colours ar
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -22,11 +21,11 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF"
 PHOTOMETRIC = 262  # TIFF's tag; 0 means that white is 0
 
 
-@dataclass(frozen=True, repr=False)
-class Embedded:
+class Embedded(Image.Image):
     """A picture as the bytes of its file: decoded when it is used, and not kept.
 
-    It has the attributes of the `PIL.Image.Image` that `open` gives; each use decodes it anew.
+    It is a `PIL.Image.Image` whose pixels, size and mode are read anew from `encoded` at each use;
+    draw on its `copy()`.
 
     >>> made = io.BytesIO()
     >>> Image.new("L", (3, 2)).save(made, "PNG")
@@ -34,16 +33,30 @@ class Embedded:
     (3, 2)
     """
 
-    encoded: bytes
+    readonly = 1
+
+    def __init__(self, encoded: bytes):
+        self.encoded = encoded  # and nothing of PIL's own: that is asked of what `open` gives
 
     def open(self) -> Image.Image:
         """The picture upright, in the mode that it is kept in; raises what `open_picture` does."""
         return read(self.encoded)
 
     def __getattr__(self, name: str):
-        if name.startswith("__") and name != "__array_interface__":  # what pickle and copy ask for
+        if name == "encoded" or name.startswith("__"):  # what pickle and numpy ask for
             raise AttributeError(name)
         return getattr(self.open(), name)
+
+    def __reduce__(self):
+        return Embedded, (self.encoded,)
+
+    def __eq__(self, other) -> bool:
+        if isinstance(other, Embedded):
+            return self.encoded == other.encoded
+        return self.open() == other
+
+    def __hash__(self) -> int:
+        return hash(self.encoded)
 
     def __repr__(self) -> str:
         return f"Embedded({len(self.encoded)} bytes)"
@@ -95,34 +108,6 @@ def check_head(encoded: bytes, *, whose: str = "") -> None:
         pass
 
 
-def find(name: str, folders: Sequence[Path], *, within: Path, whose: str) -> Path:
-    """The first of the folders' files of that name which lies in the folder `within`.
-
-    Raises FileNotFoundError where none has it, ValueError where it lies elsewhere, by its name or
-    by a link.
-
-    >>> here = Path(__file__).resolve().parent
-    >>> find("pictures.py", [here], within=here, whose="doctest").name
-    'pictures.py'
-    """
-    asked, astray = f"{whose}: asked for the picture {short(name)!r}", None
-    for path in (place / name for place in folders):
-        if not _is_file(path):
-            continue
-        if path.resolve().is_relative_to(within):
-            return path
-        astray = astray or path.resolve()
-    if astray:
-        raise ValueError(
-            f"{asked}, found that it leads out of {within} to {short(astray)}; move it there, or "
-            f"name {short(astray.parent)} with images= where it can be trusted"
-        )
-    raise FileNotFoundError(
-        f"{asked}, found it in none of {', '.join(map(str, folders))}; put it there, or name its "
-        "folder with images="
-    )
-
-
 def short(text: object) -> str:
     """The text, of a long one its beginning and its length.
 
@@ -133,18 +118,11 @@ def short(text: object) -> str:
     return text if len(text) <= 300 else f"{text[:60]}... ({len(text)} letters)"
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long for any file
-        return False
-
-
 def _upright(image) -> Image.Image:
     """The picture decoded, turned as its EXIF says, its values in 8 bits."""
     if hasattr(image, "__array__"):
         return shades.drawn(image)
-    if isinstance(image, Image.Image):
+    if isinstance(image, Image.Image) and not isinstance(image, Embedded):
         form = getattr(image, "format", None)  # it may not be decoded yet
         if form not in (None, "MPO", *FORMATS):  # MPO is a JPEG with another behind it
             raise ValueError(f"its format is {form}; give its picture.copy() if it can be trusted")

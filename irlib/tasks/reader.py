@@ -60,7 +60,7 @@ class Rows:
         if isinstance(cell, dict):
             cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
         if isinstance(cell, str):
-            return pictures.find(cell, self.near, within=self.within, whose=whose)
+            return find(cell, self.near, within=self.within, whose=whose)
         if cell is not None and not isinstance(cell, bytes):
             raise ValueError(
                 f"{whose}: asked for its picture, found {pictures.short(repr(cell))}; write the "
@@ -141,6 +141,41 @@ def read(
         asked_for = f" of split {split!r}" if split else ""
         raise ValueError(f"{what} was read from {place}; it has no rows{asked_for}; give it some.")
     return Rows(place, folder, plain, has_image, cell, near, within)
+
+
+def find(name: str, folders: Sequence[Path], *, within: Path, whose: str) -> Path:
+    """The first of the folders' files of that name which lies in the folder `within`.
+
+    Raises FileNotFoundError where none has it, ValueError where it lies elsewhere, by its name or
+    by a link.
+
+    >>> here = Path(__file__).resolve().parent
+    >>> find("reader.py", [here], within=here, whose="doctest").name
+    'reader.py'
+    """
+    asked, astray = f"{whose}: asked for the picture {pictures.short(name)!r}", None
+    for path in (place / name for place in folders):
+        if not _is_file(path):
+            continue
+        if path.resolve().is_relative_to(within):
+            return path
+        astray = astray or path.resolve()
+    if astray:
+        raise ValueError(
+            f"{asked}, found that it leads out of {within} to {pictures.short(astray)}; move it there, or "
+            f"name {pictures.short(astray.parent)} with images= where it can be trusted"
+        )
+    raise FileNotFoundError(
+        f"{asked}, found it in none of {', '.join(map(str, folders))}; put it there, or name its "
+        "folder with images="
+    )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for any file
+        return False
 
 
 def _there(what: str, named: str | Path) -> Path:

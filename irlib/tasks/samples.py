@@ -5,8 +5,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from irlib.tasks.pictures import Embedded
-
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
@@ -23,13 +21,13 @@ class Box:
 class Sample:
     """One row of a task. `key` is unique in the task; `question` is the bare question, `prompt`
     what stands in the user's turn; `reference` is what the scorer needs; `image` is a picture, a
-    path to one, one as the bytes of its file, or None; `boxes` are what the question is about."""
+    path to one, or None; `boxes` are what the question is about."""
 
     task: str
     key: str
     question: str
     prompt: str
-    image: Image.Image | Path | Embedded | None
+    image: Image.Image | Path | None
     reference: dict = field(repr=False)
     boxes: tuple[Box, ...] = ()
     kind: str = ""

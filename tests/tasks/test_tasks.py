@@ -214,11 +214,11 @@ def test_answers_of_a_picture_that_was_rewritten_are_not_those_of_the_one_before
     assert first != second
 
 
-def alive() -> int:
-    """How many decoded pictures of this process' size there are."""
+def alive(size=(1500, 1400)) -> int:
+    """How many decoded pictures of that size there are."""
     gc.collect()
     known = [one for one in gc.get_objects() if issubclass(type(one), Image.Image)]
-    return sum(one.size == (1500, 1400) and one._im is not None for one in known)
+    return sum(vars(one).get("_im") is not None and one.size == size for one in known)
 
 
 def test_pictures_are_open_only_while_they_are_used(tmp_path):
@@ -259,7 +259,13 @@ def test_an_embedded_picture_is_used_as_a_picture_is(tmp_path):
     picture = row["image"]
     assert np.array_equal(np.asarray(sample.image), np.asarray(picture))
     assert sample.image.convert("L").tobytes() == picture.convert("L").tobytes()
+    assert isinstance(sample.image, Image.Image)
     assert sample.image.open().tobytes() == picture.tobytes()
+    assert sample.image == picture
+    assert sample.image != picture.rotate(180).convert("L")
+    assert sample.image.rotate(90).tobytes() == picture.rotate(90).tobytes()
+    assert sample.image.copy().mode == "RGB"
+    assert "_im" not in vars(sample.image)
     assert (sample.image.width, sample.image.height) == picture.size
     with pytest.raises(AttributeError, match="colour"):
         _ = sample.image.colour
