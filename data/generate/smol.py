@@ -158,14 +158,21 @@ def train(recipe: Recipe, work: Path, *, wheel: Path | None = None, control: boo
         updates = lora.adapt(net.get_decoder(), recipe.rank).to(net.device)
         teach(net, turns, updates, pool, said, recipe, work)
         made["trained"] = {k: projector.state_dict()[name] for k, name in names.items()}
-        for name, update in updates.items():
-            place = f"{assembly.LANGUAGE}.layers.{name.replace('/', '.')}"
-            made["trained"] |= {place + end: tensor for end, tensor in update.tensors().items()}
+        made["trained"] |= named(updates)
         for text in ("validation", "perplexity"):
             print(text, [round(x, 3) for x in moved(net, updates, turns, text)], flush=True)
     made["tower"] = {
         f"model.vision_tower.{k}": v for k, v in net.model.vision_tower.state_dict().items()
     }
+    return made
+
+
+def named(updates) -> dict[str, Tensor]:
+    """Return the decoder's updates as the bundle names them."""
+    made = {}
+    for name, update in updates.items():
+        place = f"{assembly.LANGUAGE}.layers.{name.replace('/', '.')}"
+        made |= {place + end: tensor for end, tensor in update.tensors().items()}
     return made
 
 

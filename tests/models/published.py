@@ -70,8 +70,9 @@ def words() -> tuple[list[str], list[str]]:
     """Tokens and merges of a tokenizer that has every word of the drawn world as one token."""
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet())]
     merges, known = [], set(tokens)
-    for word in [*questions.vocabulary(), *SYSTEM.split(), "user", "assistant", "system"]:
-        for spelled in (f"Ġ{word}", word):
+    roles = ("user", "assistant", "system")  # last, so that no merge of theirs comes first
+    for word in [*questions.vocabulary(), *SYSTEM.split(), *roles]:
+        for spelled in (f"Ġ{word}", word if word[0].isupper() or word in roles else ""):
             for end in range(2, len(spelled) + 1):
                 if spelled[:end] not in known:
                     known.add(spelled[:end])

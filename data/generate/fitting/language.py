@@ -24,6 +24,7 @@ FIRST = (  # words that texts begin with
     "Although My However, Yesterday Today During Once What How Let First, According Every"
 ).split()
 KINDS_OF_START = 3  # an empty user's turn, a question, a word
+WARMTH = 0.8  # the temperature: at 1 a model of this size often loses the thread
 
 
 def starts(tokenizer, head: str, tail: str, count: int, seed: int) -> list[list[int]]:
@@ -42,7 +43,7 @@ def starts(tokenizer, head: str, tail: str, count: int, seed: int) -> list[list[
 def spoken(net, turns, count: int, path: Path, *, seed: int, batch: int = 256) -> Tensor:
     """Return `[row, position]` ids of what the frozen decoder says, -1 behind the end of a row.
 
-    Drawn at temperature 1 to the length of a packed row, and kept in `path`.
+    Drawn to the length of a packed row, and kept in `path`.
     """
     if path.exists():
         return load_file(path)["tokens"]
@@ -60,7 +61,7 @@ def spoken(net, turns, count: int, path: Path, *, seed: int, batch: int = 256) -
             ids[i, longest - len(row) :], mask[i, longest - len(row) :] = torch.tensor(row), 1
         said = net.generate(
             input_ids=ids.to(net.device), attention_mask=mask.to(net.device), do_sample=True,
-            top_k=0, temperature=1.0, eos_token_id=None, pad_token_id=0,
+            top_k=0, temperature=WARMTH, eos_token_id=None, pad_token_id=0,
             max_new_tokens=length - longest, suppress_tokens=[turns.image],
         ).cpu()  # fmt: skip
         for i, row in enumerate(rows):
