@@ -93,7 +93,9 @@ def teach(net, turns, updates, pool: Pool, said: Tensor, recipe: Recipe, work: P
         rng = Random(f"{recipe.seed}/teach/{step}")
         lots = [chained if rng.random() < recipe.chains else still for _ in range(recipe.rows)]
         at = [rng.choice(lot) for lot in lots]
-        rows, prompts = pack.batch(turns, rng, [pool.scene(i) for i in at], recipe.facts, asked)
+        rows, prompts = pack.batch(
+            turns, rng, [pool.scene(i) for i in at], recipe.facts, asked, facts=12
+        )
         more = language.text_rows(said[rng.sample(range(len(said)), recipe.texts)])
         rows = {
             k: torch.cat([v, more[k]], 1 if k == "position" else 0).to(net.device)

@@ -161,16 +161,17 @@ def _row(turns: Turns, rng, asked, things: dict | None) -> tuple[dict[str, np.nd
 
 
 def batch(
-    turns: Turns, rng: Random, scenes: list[Scene], texts: int, ask: Callable
+    turns: Turns, rng: Random, scenes: list[Scene], texts: int, ask: Callable, facts: int = 30
 ) -> tuple[dict[str, Tensor], list[list[str]]]:
     """Return `[row, position]` tensors: rows with a picture, then `texts` rows without one.
 
-    `ask(rng, scene)` gives the questions about a picture, in the order in which they are packed.
+    `ask(rng, scene)` gives the questions about a picture, in the order in which they are packed;
+    `facts` is how many are tried for a row without one.
     `segment` is COMMON for what all questions of a row see, PADDING behind the last; `position` is
     `[3, row, position]`. The prompts of the rows with a picture come beside them.
     """
     made = [_row(turns, rng, ask(rng, s), _things(s)) for s in scenes]
-    made += [_row(turns, rng, (q.fact(rng) for _ in range(30)), None) for _ in range(texts)]
+    made += [_row(turns, rng, (q.fact(rng) for _ in range(facts)), None) for _ in range(texts)]
     rows = {k: np.stack([row[k] for row, _ in made]) for k in made[0][0]}
     rows["position"] = rows["position"].swapaxes(0, 1)
     prompts = [prompts for _, prompts in made[: len(scenes)]]
