@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -14,7 +15,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from data.generate.fitting import bundle
 from irlib.models import assembly, gguf
 from irlib.models.fetch import sha256
-from tests.models import published
 
 
 @pytest.mark.parametrize(("kind", "step"), [("F32", 0.0), ("Q4_1", 0.5 / 15), ("Q8_0", 0.5 / 127)])
@@ -94,7 +94,7 @@ def test_the_tokenizer_splits_digits_and_spells_what_it_does_not_know():
     file = gguf.read(published.language_model()[0], "a file")
     words = assembly.words(file, image_token="<image>")
     assert words.tokenize("Is there a cat?\nA. dog") == [
-        "Is", "Ġthere", "Ġa", "Ġcat", "?", "Ċ", "A", ".", "Ġd", "o", "g"
+        "Is", "Ġthere", "Ġa", "Ġcat", "?", "Ċ", "A", ".", "Ġdo", "g"
     ]  # fmt: skip
     assert words.tokenize("42<|im_end|>") == ["4", "2", "<|im_end|>"]
     assert words.decode(words.encode("naïve 7 cats")) == "naïve 7 cats"
