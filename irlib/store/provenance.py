@@ -71,9 +71,7 @@ def parts(folder: Path) -> dict | None:
         told = json.loads((folder / PARTS).read_text(encoding="utf-8"))
         known, made_of = dict(told["files"]), dict(told["parts"])
         here = {path.name for path in folder.iterdir()} - {PARTS}
-        same = here == known.keys() and all(
-            _content(folder / name) == known[name] for name in here
-        )
+        same = here == known.keys() and all(_content(folder / name) == known[name] for name in here)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return made_of if same else None
