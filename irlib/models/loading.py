@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers import GenerationConfig
 
 from irlib import store
+from irlib.models import fetch
 from irlib.models.adapters import adapter_of, apply
 from irlib.models.folders import (
     HUB_ID,
@@ -35,7 +36,9 @@ def load(
     quantization: str | None = None,
     revision: str | None = None,
 ) -> VLM:
-    """The model of that name: a bundled miniature, else a local folder, else a hub id.
+    """The model of that name: a bundled one, else a local folder, else a hub id.
+
+    Of the bundled ones, smol-llava and its controls are put together first, by `irlib fetch`.
 
     `device` defaults to a GPU if there is one, `dtype` to the checkpoint's own. `device_map="auto"`
     spreads a model over all GPUs, and what they cannot hold over CPU and disk; "balanced",
@@ -55,7 +58,8 @@ def load(
         )
     given, name = name, str(name)
     bundled = {path.parent.name: path.parent for path in minis().glob("*/config.json")}
-    path, local = bundled.get(name, Path(name).expanduser()), False
+    path = bundled.get(name) or fetch.found(name) or Path(name).expanduser()
+    local = False
     try:
         local = path.is_dir()
         source = str(path) if local else name

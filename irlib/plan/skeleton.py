@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from irlib import store
 from irlib.models.families import Family
 from irlib.models.loading import minis
 from irlib.models.reading import family_of
@@ -31,6 +32,7 @@ def skeleton(name: str) -> tuple[nn.Module, Family, dict]:
     """
     shapes = Path(__file__).parent / "shapes"
     local = minis() / name if (minis() / name / "config.json").is_file() else Path(name)
+    local = store.bundles()[name] / "parts" if name in store.bundles() else local
     source, shape = (
         str(local) if local.is_dir() else name,
         shapes / f"{name.replace('/', '--')}.json",

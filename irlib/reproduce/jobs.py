@@ -130,7 +130,8 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
         )
     for model in models:
         if not (_weights(model) or _bundled(model) or re.fullmatch(HUB, model)):
-            bundled = sorted(path.name for path in (store.root() / "data/minis").iterdir())
+            bundled = {path.name for path in (store.root() / "data/minis").iterdir()}
+            bundled = sorted(bundled | store.bundles().keys())
             raise ValueError(
                 f"{stem} was to be run with the model {model!r}; there is no such folder (with a "
                 "config.json), and it is no owner/name of the hub; make the folder, or take one "
@@ -173,10 +174,11 @@ def _weights(model: str) -> bool:
 
 
 def _bundled(model: str) -> Path | None:
-    """Return the folder of a miniature, None where there is none of that name."""
+    """Return the folder with a bundled model's config, None where there is none of that name."""
     found = {
         path.parent.name: path.parent for path in store.root().glob("data/minis/*/config.json")
     }
+    found |= {name: folder / "parts" for name, folder in store.bundles().items()}
     return found.get(model)
 
 

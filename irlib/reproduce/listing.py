@@ -28,6 +28,11 @@ def models() -> Iterator[str]:
     for folder in _minis():
         yield folder.name
         yield from (f"  {line}" for line in scores(folder))
+    for folder in dict.fromkeys(store.bundles().values()):
+        beside = [name for name, home in store.bundles().items() if home == folder]
+        yield f"{folder.name} (put together by `irlib fetch {folder.name}`)"
+        yield from (f"  {line}" for line in scores(folder))
+        yield from (f"{name} (comes with it)" for name in beside if name != folder.name)
 
 
 def tasks() -> Iterator[str]:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from irlib.store.figure import save_figure as save_figure
     from irlib.store.files import ready as ready
     from irlib.store.files import write as write
+    from irlib.store.places import bundles as bundles
+    from irlib.store.places import cache as cache
     from irlib.store.places import figures as figures
     from irlib.store.places import inside as inside
     from irlib.store.places import results as results

@@ -1,8 +1,11 @@
 """Where things are: the project's folder, its figures, what is kept between runs."""
 
+import json
 import os
 import re
 from pathlib import Path
+
+import platformdirs
 
 
 def root() -> Path:
@@ -40,3 +43,20 @@ def inside(folder: Path, name: str) -> Path:
             "digits, '_', '-', '+' and '.', without a folder."
         )
     return folder / name
+
+
+def cache() -> Path:
+    """Return the folder of what was fetched and made once; IRLIB_CACHE overrides it."""
+    return Path(os.environ.get("IRLIB_CACHE") or platformdirs.user_cache_path("irlib"))
+
+
+def bundles() -> dict[str, Path]:
+    """Return the models that `irlib fetch` puts together, by name, each with its bundle's folder.
+
+    >>> sorted(bundles())
+    ['smol-llava', 'smol-llava-projector', 'smol-llava-random']
+    """
+    made = {}
+    for path in sorted((root() / "data/minis").glob("*/bundle.json")):
+        made |= dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["models"], path.parent)
+    return made

@@ -16,6 +16,7 @@ from irlib.store.places import root
 
 PACKAGES = tuple("matplotlib numpy pandas pillow scipy tokenizers torch transformers".split())
 ANSWERING = tuple("numpy pillow tokenizers torch transformers".split())  # of these an answer's
+PARTS = "parts.json"  # in a folder that was put together here: of what, and its files' sha256
 _PATH = re.compile(r"(?<![\w./\\])(?:file://|~\w*|[A-Za-z]:)?(?:[\\/][^\s\\/:;,'\"()]+){2,}")
 
 
@@ -29,8 +30,9 @@ def fingerprint(value: object) -> str:
 
 
 def model(vlm) -> str:
-    """Return what the weights are: a sha256 of a local folder's files, the hub's commit, or, for a
-    model made in memory, a sha256 of its tensors. With an adapter, of both, which says so."""
+    """Return what the weights are: a sha256 of a local folder's files, or of what it was put
+    together of, the hub's commit, or, for a model made in memory, a sha256 of its tensors. With an
+    adapter, of both, which says so."""
     place, base = vlm.model.name_or_path, getattr(vlm, "base", None)
     if base is None or base == place:
         told = _weights(vlm, place)
@@ -43,6 +45,8 @@ def _weights(vlm, place: str) -> str:
     folder = Path(place or "\0")
     digest = hashlib.sha256()
     if "\0" not in str(folder) and folder.is_dir():
+        if made_of := parts(folder):
+            return fingerprint(made_of)
         for path in sorted(folder.rglob("*")):  # InstructBLIP's second tokenizer is a folder
             told = path.name == "scores.json"  # what was measured of it, not what it is
             if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt") and not told:
@@ -54,6 +58,22 @@ def _weights(vlm, place: str) -> str:
     for name, tensor in sorted(vlm.model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def parts(folder: Path) -> dict | None:
+    """Return of what a folder was put together on this machine, as its parts.json tells.
+
+    None where it was not, or where a file of it is another since.
+    """
+    try:
+        told = json.loads((folder / PARTS).read_text(encoding="utf-8"))
+        known, made_of = dict(told["files"]), dict(told["parts"])
+        here = {path.name for path in folder.iterdir()} - {PARTS}
+        same = here == known.keys()
+        same = same and all(contents.file(folder / name) == known[name] for name in here)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return made_of if same else None
 
 
 def rows(samples: Iterable) -> dict[str, dict]:

@@ -1,3 +1,4 @@
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -30,7 +31,7 @@ def drawn():
 
 
 def turns_of(name, drawn):
-    return pack.Turns(name, MINIS[name].classes(drawn, [0]).shape[1])
+    return pack.Turns(MINIS[name], MINIS[name].classes(drawn, [0]).shape[1])
 
 
 @pytest.mark.parametrize("name", MINIS)
@@ -48,7 +49,7 @@ def test_packed_rows_have_the_logits_of_single_turn_prompts(name, drawn):
     """float32 sums in another order: 7e-7 seen, of logits with a standard deviation of 0.2."""
     mini, turns, net = MINIS[name], turns_of(name, drawn), make(name).eval()
     rng, checked = Random(0), 0
-    rows, prompts = pack.batch(turns, rng, drawn.scenes, 1, "all")
+    rows, prompts = pack.batch(turns, rng, drawn.scenes, 1, partial(pack.about, stage="all"))
     for row in range(3):
         alone = {k: v[:, [row]] if k == "position" else v[[row]] for k, v in rows.items()}
         segments = [s for s in rows["segment"][row].unique().tolist() if s > pack.COMMON]

@@ -70,7 +70,7 @@ def fit(stage, modules: dict[str, nn.Module], optims, steps: int, loss_of, work:
         for optim, rates in zip(optims, base, strict=True):
             for group, lr in zip(optim.param_groups, rates, strict=True):
                 group["lr"] = lr * rate(step, steps)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=halved(device)):
             loss, log = loss_of(step)
         loss.backward()
         nn.utils.clip_grad_norm_(params, 1.0)
@@ -92,6 +92,14 @@ def fit(stage, modules: dict[str, nn.Module], optims, steps: int, loss_of, work:
             part.replace(path)
             saved = time.time()
             note.write_text(json.dumps({"step": step + 1, "seconds": spent + saved - began}))
+
+
+def halved(device: str) -> bool:
+    """Return whether a device, "cpu" or "cuda", is faster in bfloat16 than in float32."""
+    if device != "cpu":
+        return True
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
 def tables(*modules: nn.Module) -> list[Tensor]:

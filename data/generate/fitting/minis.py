@@ -14,7 +14,7 @@ import transformers as tf
 from torch import Tensor, nn
 
 from data.generate.fitting import looks
-from data.generate.fitting.words import HELPER, chatml, tokenizer, vicuna
+from data.generate.fitting.words import HELPER, SPACE, chatml, tokenizer, vicuna
 from irlib.models import processors
 
 WIDTH, LAYERS = 128, 12
@@ -31,6 +31,8 @@ class Mini:
     The tower, `tower(net)`, sees pictures at `side` pixels, `grid` patches a side, and where
     `tiles` their quarters at twice that. `marks` are put around the image tokens by the processor;
     `merged` is the side of the square of image tokens where positions have three dimensions.
+    Its tokenizer writes `space` for the one before a word; `gap` stands between prompt and answer,
+    and a packed row has `room` tokens for the questions about a picture.
     `tower_of` and `decoder_of` name the miniature whose trained part it starts from, "" for none;
     `recipe` are its own settings of `train.Recipe`.
     """
@@ -49,6 +51,9 @@ class Mini:
     tiles: bool = False
     marks: tuple[str, str] = ("", "")
     merged: int = 0
+    space: str = SPACE
+    gap: str = " "
+    room: int = 144
     tower_of: str = ""
     decoder_of: str = "mini-llava"
     recipe: dict = field(default_factory=dict)

@@ -4,6 +4,7 @@ Every question sees what stands before the picture, the picture and itself, neve
 at the positions it would have alone, so each is exactly a single-turn prompt of the finished model.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from random import Random
 
@@ -11,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.generate.fitting.minis import MINIS
+from data.generate.fitting.minis import Mini
 from data.generate.world import draw
 from data.generate.world import questions as q
 from data.generate.world.scenes import Scene
 
-ROOM = 144  # question tokens in a row with a picture
 INSTRUCTED = 0.35  # share of questions that carry their task's instruction
 IGNORE, PADDING, COMMON = -100, -1, 0
 KINDS = ("presence", "reading", "location", "caption", "objects", "food chain", "text")
@@ -32,14 +32,14 @@ class Turns:
     `tokens` how many image tokens there are, `advance` by how much they move the position on.
     """
 
-    def __init__(self, name: str, tokens: int):
-        self.mini, self.tokens = MINIS[name], tokens
+    def __init__(self, mini: Mini, tokens: int):
+        self.mini, self.tokens = mini, tokens
         self.processor = self.mini.processor()
         self.tokenizer = self.processor.tokenizer
         to_ids = self.tokenizer.convert_tokens_to_ids
         self.image = to_ids(str(self.processor.image_token))
-        self.names = {to_ids(f"▁{n}"): n for n in draw.SPRITES}
-        self.stops = tuple(to_ids([".", "\n"]))
+        self.names = {to_ids(f"{mini.space}{n}"): n for n in draw.SPRITES}
+        self.stops = tuple(self.tokenizer.encode(stop)[-1] for stop in (".", "A\n"))
         self.frames = {picture: self._frame(picture) for picture in (True, False)}
         first, second = (self._ids(text, False) for text in ("Is", "Which of"))
         shared = next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
@@ -47,8 +47,8 @@ class Turns:
         self.common = {True: pictured[: pictured.index(self.image)], False: first[:shared]}
         self.advance = self.mini.merged or tokens
         self.room = {
-            True: ROOM,
-            False: ROOM + tokens + len(self.common[True]) - len(self.common[False]),
+            True: mini.room,
+            False: mini.room + tokens + len(self.common[True]) - len(self.common[False]),
         }
         self.encode = lru_cache(maxsize=500_000)(self._encode)
 
@@ -71,7 +71,7 @@ class Turns:
         """Return the tokens of a question and its answer, and how many of them are question."""
         skip = len(self.common[picture]) + picture
         asked = len(self._ids(prompt, picture)) - skip
-        said = self._ids(prompt, picture, f" {answer}")[skip:]
+        said = self._ids(prompt, picture, self.mini.gap + answer)[skip:]
         return [*said, self.tokenizer.eos_token_id], asked
 
     def positions(self, picture: bool) -> np.ndarray:
@@ -161,15 +161,17 @@ def _row(turns: Turns, rng, asked, things: dict | None) -> tuple[dict[str, np.nd
 
 
 def batch(
-    turns: Turns, rng: Random, scenes: list[Scene], texts: int, stage: str
+    turns: Turns, rng: Random, scenes: list[Scene], texts: int, ask: Callable, facts: int = 30
 ) -> tuple[dict[str, Tensor], list[list[str]]]:
     """Return `[row, position]` tensors: rows with a picture, then `texts` rows without one.
 
+    `ask(rng, scene)` gives the questions about a picture, in the order in which they are packed;
+    `facts` is how many are tried for a row without one.
     `segment` is COMMON for what all questions of a row see, PADDING behind the last; `position` is
     `[3, row, position]`. The prompts of the rows with a picture come beside them.
     """
-    made = [_row(turns, rng, about(rng, s, stage), _things(s)) for s in scenes]
-    made += [_row(turns, rng, (q.fact(rng) for _ in range(30)), None) for _ in range(texts)]
+    made = [_row(turns, rng, ask(rng, s), _things(s)) for s in scenes]
+    made += [_row(turns, rng, (q.fact(rng) for _ in range(facts)), None) for _ in range(texts)]
     rows = {k: np.stack([row[k] for row, _ in made]) for k in made[0][0]}
     rows["position"] = rows["position"].swapaxes(0, 1)
     prompts = [prompts for _, prompts in made[: len(scenes)]]
