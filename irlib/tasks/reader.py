@@ -162,8 +162,8 @@ def find(name: str, folders: Sequence[Path], *, within: Path, whose: str) -> Pat
         astray = astray or path.resolve()
     if astray:
         raise ValueError(
-            f"{asked}, found that it leads out of {within} to {pictures.short(astray)}; move it there, or "
-            f"name {pictures.short(astray.parent)} with images= where it can be trusted"
+            f"{asked}, found that it leads out of {within} to {pictures.short(astray)}; move it "
+            f"there, or name {pictures.short(astray.parent)} with images= where it can be trusted"
         )
     raise FileNotFoundError(
         f"{asked}, found it in none of {', '.join(map(str, folders))}; put it there, or name its "
