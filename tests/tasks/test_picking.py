@@ -1,5 +1,6 @@
 """Rows that find and rows that judge share no picture, whatever it is called and stored as."""
 
+import io
 import json
 from collections import Counter
 
@@ -41,6 +42,8 @@ STORED = (
 
 def pixels(image) -> tuple:
     """A picture as anybody sees it: the oracle, which knows no hash."""
+    if isinstance(image, pictures.Embedded):
+        image = io.BytesIO(image.encoded)
     picture = image if isinstance(image, Image.Image) else Image.open(image)
     shown = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     return shown.shape, shown.tobytes()
