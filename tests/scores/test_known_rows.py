@@ -36,7 +36,7 @@ def test_known_rows_about_photographs_load_as_jsonl_and_as_parquet(
     else:
         for row in rows:
             row["image"] = str(known / row["image"]) if row["image"] else None
-        samples = load_words(known, lay(tmp_path / task, task, rows), task)
+        samples = load_words(known, lay(tmp_path / task, task, rows), task, images=known)
     assert len(samples) == count
     assert sum(s.image is None for s in samples) == (task == "scienceqa")
     assert all(open_picture(s.image).mode == "RGB" for s in samples if s.image)
