@@ -27,12 +27,8 @@ def explore(
     [3]
     """
     inputs = vlm.prepare(sample, image=image, question=question)
-    layer = vlm.n_layers // 2 if layer is None else doors.count("layer", layer)
-    if not 0 <= layer < vlm.n_layers:
-        raise ValueError(
-            f"explore was asked to begin at layer {layer}; {vlm.name} has {vlm.n_layers}; give one "
-            f"in 0..{vlm.n_layers - 1}"
-        )
+    layer = vlm.n_layers // 2 if layer is None else layer
+    layer = doors.count("layer", layer, most=vlm.n_layers - 1)
     if "layers" in cam or not isinstance(cam.get("site", ""), str):
         raise ValueError(
             "explore was asked for some layers or several sites; it shows every layer of one site; "

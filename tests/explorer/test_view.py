@@ -56,12 +56,9 @@ def test_settings_reach_llava_cam(tiny_llava, sample):
     assert "zero" not in [text.get_text() for text in input_norm.texts]
 
 
-@pytest.mark.parametrize(
-    ("layer", "said"),
-    [(-1, r"layer=-1.*at least 0"), (4, r"layer 4.*has 4.*0\.\.3"), (99, r"layer 99.*0\.\.3")],
-)
-def test_a_layer_that_the_model_lacks_is_refused(tiny_llava, sample, layer, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize("layer", [4, -1, 1.5, True])
+def test_a_layer_that_the_model_lacks_is_refused(tiny_llava, sample, layer):
+    with pytest.raises(ValueError, match=rf"asked for layer={layer}, .*whole number in 0\.\.3"):
         explore(tiny_llava, sample, layer=layer)
 
 
