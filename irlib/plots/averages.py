@@ -26,7 +26,8 @@ def average(
 
     Rows of one sample are averaged first, so that `n` counts samples; NaN (a map that is zero
     everywhere has no share) is left out and lowers `n`. `low, high` is the percentile bootstrap
-    interval over samples; groups of the same size see the same resamples.
+    interval over samples; groups of the same size see the same resamples. `attrs["unanswered"]`
+    names the samples whose answer was empty, for a figure's foot.
 
     Raises: ValueError if a column is missing.
 
@@ -51,7 +52,17 @@ def average(
             low, high = _percentiles(values, n_resamples, confidence, seed)
             mean = values.mean() if len(values) else np.nan
             rows.append((*key, measure, mean, low, high, len(values)))
-    return pd.DataFrame(rows, columns=[*by, *COLUMNS])
+    found = pd.DataFrame(rows, columns=[*by, *COLUMNS])
+    found.attrs["unanswered"] = _unanswered(table)
+    return found
+
+
+def _unanswered(table: pd.DataFrame) -> list[str]:
+    """The samples without an answer: nothing was attended (share) and nothing lit (peak) for it."""
+    told = [name for name in ("share", "peak") if name in table]
+    rows = table[table[told].isna().any(axis=1)]
+    names = [rows[name].astype(str) for name in ("model", "task", "sample") if name in rows]
+    return list(dict.fromkeys(" ".join(row) for row in zip(*names, strict=True)))
 
 
 def pool(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from irlib.plots.lettering import plain, tall, wrap
 from irlib.plots.matrices import draw_matrix, draw_scale
 from irlib.plots.page import EDGE, PAGE, Drawing, styled
-from irlib.plots.style import COUNTED, SEGMENTS, count, label_ends, layer_axis, require
+from irlib.plots.style import SEGMENTS, closing, count, label_ends, layer_axis, require
 
 LEFT, WIDE, HIGH = 0.48, 4.26, 1.85
 """Where panel A stands and how large it is, in inches."""
@@ -45,7 +45,7 @@ def attention_shares(
     head, first = 0.2, 0.2 + HIGH + 0.55
     second = first + tall(asked, 8) + 0.2
     height = second + side + 0.24 if weights else first - 0.15
-    figure = Drawing(height, title=model, foot=foot + COUNTED)
+    figure = Drawing(height, title=model, foot=foot + closing(table))
     axes = figure.place(LEFT, head, WIDE, HIGH)
     _shares(axes, table)
     if not weights:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from irlib.plots.cells import MAPS, draw_key, draw_map, draw_picture, grid_notes
 from irlib.plots.lettering import tall, wrap
 from irlib.plots.page import EDGE, PAGE, Drawing, styled
-from irlib.plots.style import COUNTED, GREY, SERIES, count, key, layer_axis, require
+from irlib.plots.style import GREY, SERIES, closing, count, key, layer_axis, require
 
 MEASURES = {"inside": "heat inside the box", "hit": "hottest cell in the box"}
 
@@ -34,7 +34,7 @@ def cam_layers(
     there = maps[0].layers
     seven = np.linspace(0, len(there) - 1, 7).round().astype(int)
     layers = list(layers) or sorted({there[i] for i in seven})
-    foot = f"{MAPS}B, C: {counts(table)}; 95 % interval; dashed: chance. {COUNTED}"
+    foot = f"{MAPS}B, C: {counts(table)}; 95 % interval; dashed: chance. {closing(table)}"
     titles = [wrap(text, PAGE - 2 * EDGE, 7) for text in titles]
     cell, names = (PAGE - 2 * EDGE) / (len(layers) + 1), 0.24
     rows = [tall(text, 7) + 0.03 + cell + 0.05 for text in titles]

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from irlib.plots.lettering import plain, tall, wrap
 from irlib.plots.matrices import draw_matrix, draw_scale, runs
 from irlib.plots.page import EDGE, PAGE, Drawing, styled
-from irlib.plots.style import COUNTED, SEGMENTS, VERMILLION, ink, interval, require, spread
+from irlib.plots.style import SEGMENTS, VERMILLION, closing, ink, interval, require, spread
 
 HEAD, LEFT, SIDE, STACK = 0.22, 2.12, 1.42, 1.15
 """Inches: of the titles, before B, of a matrix (the stack is as high), of the stack's width."""
@@ -49,7 +49,7 @@ def truncation_diagram(
     foot = (
         "B, C: one truncated forward pass, mean over heads, log scale. Hatched: keys that no row "
         "of text reads any more; image rows keep theirs, and reach no text. Edge bars: the parts "
-        f"of the prompt, coloured as in A, a very short one drawn longer. {COUNTED}"
+        f"of the prompt, coloured as in A, a very short one drawn longer. {closing(table)}"
     )
     asked = wrap(f"B, C, one question: {plain(question)}", PAGE - LEFT - EDGE, 7.5)
     low = HEAD + SIDE + max(0.48, 0.32 + tall(asked, 7.5))

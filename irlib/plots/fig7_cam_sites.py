@@ -12,7 +12,7 @@ from irlib.plots.cells import MAPS, draw_key, draw_map, grid_notes
 from irlib.plots.lettering import tall, wrap
 from irlib.plots.lift import draw_lift
 from irlib.plots.page import EDGE, PAGE, Drawing, styled
-from irlib.plots.style import COUNTED, count, require
+from irlib.plots.style import closing, count, require
 
 NAMES = {
     "input_norm": "input norm",
@@ -47,7 +47,7 @@ def cam_sites(
         for name in ("lift", "zero")
     )
     counted = count(table.loc[table["measure"] == "lift", "n"])
-    foot = f"{MAPS}B: mean of {counted} questions; 1.0 is chance. {COUNTED}"
+    foot = f"{MAPS}B: mean of {counted} questions; 1.0 is chance. {closing(table)}"
     title = wrap(title, PAGE - 0.3, 8)
     cell, head = (PAGE - LEFT - EDGE) / len(layers), tall(title, 8) + 0.2
     below = head + cell * len(maps) + 0.3

@@ -11,7 +11,7 @@ from irlib.plots.cells import MAPS, draw_key, draw_map, draw_picture, grid_notes
 from irlib.plots.lettering import tall, wrap
 from irlib.plots.lift import draw_lift
 from irlib.plots.page import EDGE, PAGE, Drawing, styled
-from irlib.plots.style import COUNTED, GREY, count, require
+from irlib.plots.style import GREY, closing, count, require
 
 ABREAST, LEFT, GAP, ROW, PICTURE = 3, 0.82, 0.09, 0.22, 0.74
 WIDE = (PAGE - LEFT - EDGE - (ABREAST - 1) * GAP) / ABREAST
@@ -50,7 +50,7 @@ def cam_gallery(
     cell = WIDE / len(depths)
     rows = table[table["measure"] == "lift"]
     foot = f"{MAPS}B: mean of {count([*rows['n'], 0])} questions of all tasks; 1.0 is chance. "
-    foot += COUNTED + grid_notes(one for own in maps.values() for one in own)
+    foot += closing(table) + grid_notes(one for own in maps.values() for one in own)
     short = {model: model.rpartition("/")[2] for model in maps}
     names = {m: wrap(text, LEFT - EDGE - 0.03, 6.5, bold=True) for m, text in short.items()}
     labels = [wrap(text, LEFT + 0.2, 6.5) for text in short.values()]

@@ -120,6 +120,22 @@ def count(numbers: Iterable[int]) -> str:
     return f"n = {found[0]}" if len(found) == 1 else f"n = {found[0]}–{found[-1]}"
 
 
+def closing(table) -> str:
+    """Return how a foot ends: how layers count, and which rows of the table gave no answer.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame()
+    >>> table.attrs["unanswered"] = ["pope random/7"]
+    >>> closing(table).rpartition("layers from 1.")[2]
+    ' Left out, for an empty answer: pope random/7.'
+    """
+    names = table.attrs.get("unanswered", [])
+    if not names:
+        return COUNTED
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{COUNTED} Left out, for an empty answer: {', '.join(names[:3])}{more}."
+
+
 def require(table, columns: Iterable[str], plot: str) -> None:
     """Refuse a table that lacks one of `columns` or has no row.
 
