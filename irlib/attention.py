@@ -1,7 +1,7 @@
 """How much the answer attends to system prompt, image and question, layer by layer."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,13 @@ def attention_flow(
     [1.0]
     """
     doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
-    queries = (queries,) if isinstance(queries, str) else tuple(queries)
+    memory = doors.number("memory", memory, above=True)
+    queries = (queries,) if isinstance(queries, str) else queries
+    if not isinstance(queries, Iterable) or not (queries := tuple(queries)):
+        raise ValueError(
+            f"asked for the attention of {queries!r}, found no segment in it; use some of "
+            f"{SEGMENTS}"
+        )
     whole = inputs.followed_by(answer)
     for row in set(range(len(inputs))) - set(answer.spoken):
         sample = inputs.samples[row]
@@ -121,6 +127,7 @@ def attention_map(
     (2, 'system')
     """
     doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
+    memory = doors.number("memory", memory, above=True)
     layers = range(vlm.n_layers) if layers is None else layers
     layers = tuple(doors.counts("layers", layers, some=True))
     if len(inputs) != 1 or not set(layers) <= set(range(vlm.n_layers)):

@@ -1,5 +1,6 @@
 """What comes in at a public door is checked here: one way to count, one sentence where it fails."""
 
+import sys
 from collections.abc import Iterable
 from operator import index
 
@@ -47,16 +48,24 @@ def counts(
             for place, value in enumerate(values)]  # fmt: skip
 
 
-def number(name: str, value: object, *, least: float = 0.0, above: bool = False) -> float:
-    """The finite number `value`, of at least `least`, or `above` it; no bool, no text, no NaN.
+def number(
+    name: str,
+    value: object,
+    *,
+    least: float = 0.0,
+    above: bool = False,
+    most: float = sys.float_info.max,
+) -> float:
+    """The finite number `value` in `least`..`most`, or `above` `least`; no bool, no text, no NaN.
 
     >>> number("noise", 1)
     1.0
     """
     plain = hasattr(value, "__float__") and not isinstance(value, bool | str)
     found = float(value) if plain and getattr(value, "ndim", 0) == 0 else float("nan")
-    if not (found > least if above else found >= least) or found == float("inf"):
+    if not (found > least if above else found >= least) or found > most:
         span = f"above {least:g}" if above else f"of at least {least:g}"
+        span += f" and at most {most:g}" * (most < sys.float_info.max)
         raise ValueError(
             f"asked for {name}={value!r}, found a {type(value).__name__}; give a finite number "
             f"{span}"

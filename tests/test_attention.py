@@ -114,6 +114,21 @@ def test_image_query_without_picture_is_refused(tiny_llava, text_sample):
         attention_flow(tiny_llava, inputs, tiny_llava.answer(inputs), queries=("image",))
 
 
+@pytest.mark.parametrize("queries", [(), 3, None])
+def test_no_query_is_refused(tiny_llava, asked, queries):
+    with pytest.raises(
+        ValueError, match=r"asked for the attention of .*, found no .*; use some of"
+    ):
+        attention_flow(tiny_llava, *asked, queries=queries)
+
+
+@pytest.mark.parametrize("memory", ["1", 0, None, True])
+def test_memory_that_is_none_is_refused(tiny_llava, asked, memory):
+    for instrument in (attention_flow, attention_map):
+        with pytest.raises(ValueError, match=r"memory=.*; give a finite number above 0"):
+            instrument(tiny_llava, *asked, memory=memory)
+
+
 def test_unknown_query_is_refused(tiny_llava, asked):
     with pytest.raises(ValueError, match=r"asked for the attention of 'picture'.*use some of"):
         attention_flow(tiny_llava, *asked, queries=("picture",))

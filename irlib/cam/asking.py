@@ -27,7 +27,7 @@ def check_numbers(noise, memory, threshold, views) -> None:
     doors.number("noise", noise)
     doors.number("memory", memory, above=True)
     if threshold is not None:
-        doors.number("threshold", threshold)
+        doors.number("threshold", threshold, most=1)
     if views not in VIEWS:
         raise ValueError(f"asked for views={views!r}, found no such; use one of {VIEWS}")
 

@@ -52,6 +52,7 @@ def cliff_layer(
     (1, 1, 1, 0.8)
     """
     n_resamples = doors.count("n_resamples", n_resamples, least=1)
+    confidence = doors.number("confidence", confidence, above=True, most=1)
     seed, margin = doors.count("seed", seed), doors.number("margin", margin)
     task, layers, counts = _counts(table)
     size = next(iter(counts.values())).shape[-1]
@@ -137,6 +138,7 @@ def change_at(
     (-0.15, -0.3, 0.0, 2)
     """
     n_resamples = doors.count("n_resamples", n_resamples, least=1)
+    confidence = doors.number("confidence", confidence, above=True, most=1)
     seed, layer = doors.count("seed", seed), doors.count("layer", layer)
     task, layers, counts = _counts(table)
     size = next(iter(counts.values())).shape[-1]

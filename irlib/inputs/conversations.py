@@ -46,6 +46,8 @@ def question_at(vlm, sample, text: str) -> int:
 def _template(vlm) -> str | None:
     """The chat template of processor or tokenizer; of several the one named "default"."""
     template = vlm.processor.chat_template or vlm.processor.tokenizer.chat_template
+    if isinstance(template, list):  # as processor_config.json may have them
+        template = {one["name"]: one["template"] for one in template}
     if not isinstance(template, dict):
         return template
     if "default" not in template:

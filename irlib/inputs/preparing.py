@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from irlib import doors
 from irlib.inputs.conversations import around, question_at
 from irlib.inputs.records import Inputs, Spans
 from irlib.inputs.tokens import pad, read
@@ -33,6 +34,8 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
         samples = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
     if not samples:
         raise ValueError("asked to prepare a list of samples, found it empty; give at least one")
+    for item in samples:
+        doors.kind("a sample", item, Sample, give="one of load_task(...), or image= and question=")
     pictures = tuple(open_picture(item.image, whose=_name(item)) for item in samples)
     texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
     made = [

@@ -63,9 +63,10 @@ class Answer:
         return [row for row, ids in enumerate(self.ids) if len(ids)]
 
     def take(self, rows: Sequence[int]) -> "Answer":
-        """These rows, in this order."""
+        """These rows, in this order; raises `ValueError` for one that is not there."""
+        rows = doors.counts("rows", rows, most=len(self.ids) - 1)
         kept = (self.ids, self.texts, self.margins)
-        return Answer(*(tuple(one[row] for row in rows if row < len(one)) for one in kept))
+        return Answer(*(tuple(one[row] for row in rows if one) for one in kept))
 
     def __repr__(self) -> str:
         said = shorten(self.texts[0], 40, placeholder=" ...") if self.texts else ""
@@ -128,8 +129,11 @@ class Inputs:
         ]
 
     def take(self, rows: Sequence[int]) -> "Inputs":
-        """These rows, in this order; a row may be taken several times."""
-        rows = list(rows)
+        """These rows, in this order, each as often as it is named.
+
+        Raises `ValueError` for one that is not there, and for a mask.
+        """
+        rows = doors.counts("rows", rows, most=len(self) - 1)
         return Inputs(
             text={key: value[rows] for key, value in self.text.items()},
             visual=tuple(self.visual[row] for row in rows),

@@ -143,14 +143,21 @@ def _kept(vlm, inputs, start, keep, ranking, rank_row) -> Tensor:
     if ranking is None:
         attention = rank(vlm, inputs, rank_row=rank_row)
         ranking = [attention[start[row] - 1, row, image[row]] for row in range(len(inputs))]
-    sizes = [len(scores) for scores in ranking]
-    if sizes != counts.tolist():
+    try:
+        ranking = [torch.as_tensor(scores) for scores in ranking]
+        found = f"scores of shape {[list(scores.shape) for scores in ranking]}"
+        fits = [[count] for count in counts.tolist()] == [list(one.shape) for one in ranking]
+        if fits and any(scores.isnan().any() for scores in ranking):
+            found, fits = "scores that are no number (NaN)", False
+    except (TypeError, ValueError) as error:
+        found, fits = f"a {type(ranking).__name__} that does not read ({error})", False
+    if not fits:
         raise ValueError(
-            f"asked to rank the image tokens, found {sizes} scores for {counts.tolist()} tokens; "
+            f"asked to rank the image tokens, found {found} for {counts.tolist()} tokens; "
             "give ranking as [row][token], one score an image token"
         )
     for row, scores in enumerate(ranking):
-        best = torch.as_tensor(scores).argsort(descending=True, stable=True)[:keep]
+        best = scores.argsort(descending=True, stable=True)[:keep]
         kept[row, image[row].nonzero().flatten()[best.to(image.device)]] = True
     return kept
 

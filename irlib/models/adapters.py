@@ -1,6 +1,5 @@
 """An adapter (LoRA and its kin) beside whole weights, or in a folder of its own: `apply`."""
 
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from torch import nn
 
-from irlib.models.folders import HUB_ID, READ, file_of, told
+from irlib.models.folders import READ, file_of, names_hub, told
 
 PROCESSOR = ("processor_config.json", "preprocessor_config.json")
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -77,7 +76,7 @@ def adapter_of(name: str, source: str, *, revision: str | None = None) -> Adapte
             f"base_model_name_or_path of {CONFIG}"
         )
     base = str(Path(base).expanduser()) if base.startswith("~") else base
-    if not Path(base).is_dir() and not re.fullmatch(HUB_ID, base):
+    if not Path(base).is_dir() and not names_hub(base):
         raise ValueError(
             f"{asked}, found the base {base!r} that it names to be no folder here and no hub id; "
             f"write where it is into base_model_name_or_path of {CONFIG}"

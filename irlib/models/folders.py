@@ -1,10 +1,12 @@
 """What a folder, or a hub id, holds: read and judged before anything of it is used."""
 
 import json
+import re
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from safetensors import safe_open
 
 from irlib.models.shards import DTYPES, INDEX
@@ -22,6 +24,19 @@ TOLD = (  # the files that transformers looks for such code in
     "tokenizer_config.json",
     "video_preprocessor_config.json",
 )
+
+
+def names_hub(name: str) -> bool:
+    """Whether a name can be a hub id, OWNER/NAME, as the hub itself spells them.
+
+    >>> names_hub("llava-hf/llava-1.5-7b-hf"), names_hub("./rows"), names_hub("../rows")
+    (True, False, False)
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return re.fullmatch(HUB_ID, name) is not None
 
 
 def file_of(source: str, file: str, *, revision: str | None = None) -> Path | None:

@@ -1,7 +1,6 @@
 """`load` a model by name; what differs between families is in families.py."""
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from irlib import store
 from irlib.models import fetch
 from irlib.models.adapters import adapter_of, apply
 from irlib.models.folders import (
-    HUB_ID,
     check_code,
     check_numbers,
     check_readable,
     check_weights,
+    names_hub,
     told,
 )
 from irlib.models.placement import keep_gradients, placement
@@ -127,7 +126,7 @@ def _check_name(given, path, revision, bundled):
             "there; mend the link, or name the folder itself"
         )
     folder = isinstance(given, Path) or name.startswith("~")  # it can be nothing else
-    if not local and (folder or not re.fullmatch(HUB_ID, name)):
+    if not local and (folder or not names_hub(name)):
         near = difflib.get_close_matches(name, bundled, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(

@@ -17,7 +17,10 @@ from irlib.store.places import root
 PACKAGES = tuple("matplotlib numpy pandas pillow scipy tokenizers torch transformers".split())
 ANSWERING = tuple("numpy pillow tokenizers torch transformers".split())  # of these an answer's
 PARTS = "parts.json"  # in a folder that was put together here: of what, and its files' sha256
-_PATH = re.compile(r"(?<![\w./\\])(?:file://|~\w*|[A-Za-z]:)?(?:[\\/][^\s\\/:;,'\"()]+){2,}")
+_STEP = r"[\\/][^\s\\/:;,'\"()]+"
+_PATH = re.compile(
+    rf"(?<![\w./\\])(?:(?:~\w*|\.\.)(?:{_STEP})+|(?:file://|[A-Za-z]:)?(?:{_STEP}){{2,}})"
+)
 
 
 def fingerprint(value: object) -> str:
@@ -145,14 +148,22 @@ def identity(value: object) -> object:
 def _placeless(text: str) -> str:
     """The text without a place on this machine: as a path, or with paths among its words."""
     foreign, text = PureWindowsPath(text), text.removeprefix("file://")
-    if Path(text).is_absolute() or text.startswith("~") or ".." in foreign.parts:
-        place = Path(os.path.normpath(Path(text).expanduser().absolute()))
+    if Path(text).is_absolute() or text.startswith("~") or _upwards(foreign.parts):
+        try:
+            place = Path(os.path.normpath(Path(text).expanduser().absolute()))
+        except RuntimeError:  # the home of nobody here
+            return foreign.name if foreign.parts[1:] else "~"
         home = Path(os.path.normpath(root()))
         if place.is_relative_to(home) and place != home:
             return place.relative_to(home).as_posix()
         nobody = place.name == Path.home().name or place.parent.as_posix() in ("/home", "/Users")
         return "~" if nobody else place.name or text
     return foreign.name if foreign.drive and foreign.root else _PATH.sub(_shortened, text)
+
+
+def _upwards(parts: tuple[str, ...]) -> bool:
+    """Whether these are the steps of one path that goes up, and no words before one."""
+    return ".." in parts and " " not in parts[0]
 
 
 def _shortened(found: re.Match) -> str:

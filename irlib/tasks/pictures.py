@@ -141,7 +141,8 @@ def _turned(picture: Image.Image) -> Image.Image:
     with _decoding():
         upright = ImageOps.exif_transpose(picture)
     white = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC)
-    return shades.in_bytes(upright, inverted=white == 0)
+    deep = picture.format == "PPM" and picture.mode == "I"  # PIL brings its white to 65535
+    return shades.in_bytes(upright, inverted=white == 0, deep=deep)
 
 
 @contextmanager
@@ -187,6 +188,11 @@ def _in_words(image, whose: str) -> Iterator[None]:
         ) from error
     except ValueError as error:
         raise ValueError(f"{asked}, found that {short(error)}") from error
+    except (TypeError, NotImplementedError, RuntimeError) as error:  # of torch, numpy and PIL
+        raise ValueError(
+            f"{asked}, found that it has no values to read ({short(error)}); give a dense array "
+            "or tensor, or a PIL picture"
+        ) from error
 
 
 def _name(image) -> str:

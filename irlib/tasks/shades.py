@@ -9,7 +9,7 @@ gamma are left out, as the processors do.
 | 1, bool | black and white |
 | L, P, RGB, RGBX, CMYK, YCbCr, HSV, uint8 | its colours, 255 is white |
 | LA, La, PA, RGBA, RGBa; 1, L, P, RGB, I;16 with a transparent colour | laid on white |
-| I;16, I;16B, I;16L, I;16N, uint16 | 65535 is white, where the upper half of the range is used |
+| I;16, I;16B, I;16L, I;16N, uint16; I of a PGM | 65535 is white, where its upper half is used |
 | F, floats | 1 is white, from 0 to 1; or as the next |
 | I, other whole numbers | 255 is white, where the upper half of 0 to 255 is used and no more |
 | LAB | refused: processors take its A for transparency |
@@ -40,10 +40,11 @@ def in_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def in_bytes(picture: Image.Image, *, inverted: bool = False) -> Image.Image:
+def in_bytes(picture: Image.Image, *, inverted: bool = False, deep: bool = False) -> Image.Image:
     """The picture itself, or in L or LA where its grey has more than 8 bits.
 
-    `inverted` says that its white is 0. Raises ValueError where white is unknown.
+    `inverted` says that its white is 0, `deep` that it is 65535. Raises ValueError where
+    white is unknown.
 
     >>> in_bytes(Image.new("F", (1, 1), 0.5)).getpixel((0, 0))
     128
@@ -53,6 +54,7 @@ def in_bytes(picture: Image.Image, *, inverted: bool = False) -> Image.Image:
     if inverted:
         raise ValueError("its white is 0, which PIL does not heed; invert it, and give 8 bits")
     values, clear = np.asarray(picture), picture.info.get("transparency")
+    values = values.astype(np.uint16) if deep else values
     shades = Image.fromarray(_bytes(values))
     if clear is None:
         return shades

@@ -362,6 +362,7 @@ def test_unknown_site_is_refused(tiny_llava, asked):
         ({"noise": "0.1"}, r"noise='0.1', found a str"),
         ({"memory": 0}, r"memory=0, .*; give a finite number above 0"),
         ({"threshold": "half"}, r"threshold='half', found a str"),
+        ({"threshold": 1.5}, r"threshold=1.5, .*at least 0 and at most 1"),
         ({"views": "all"}, r"views='all', found no such; use one of"),
         ({"layers": 3}, r"layers=3, found a int; give a list of whole numbers"),
         ({"layers": [1.0]}, r"layers\[0\]=1.0, found a float"),

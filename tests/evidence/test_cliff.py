@@ -230,6 +230,13 @@ def test_seeds_and_resamples_that_are_none_are_refused(call, wrong):
         call(noisy(), **wrong)
 
 
+@pytest.mark.parametrize("call", [cliff_layer, lambda t, **s: change_at(t, layer=1, **s)])
+@pytest.mark.parametrize("confidence", [95, -1, 0, True, "0.95", float("nan")])
+def test_a_confidence_that_is_none_is_refused(call, confidence):
+    with pytest.raises(ValueError, match=r"confidence=.*; give a .* above 0 and at most 1"):
+        call(noisy(), confidence=confidence)
+
+
 def test_a_margin_that_is_none_and_a_layer_that_is_none_are_refused():
     with pytest.raises(ValueError, match=r"margin=-0.1, .*give a finite number of at least 0"):
         cliff_layer(noisy(), margin=-0.1)

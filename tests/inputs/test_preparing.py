@@ -125,6 +125,12 @@ def test_no_samples_are_refused(tiny_llava):
         tiny_llava.prepare([])
 
 
+@pytest.mark.parametrize("sample", [3, "pope", ["pope"], [None], {"image": None}])
+def test_what_is_no_sample_is_refused(tiny_llava, sample):
+    with pytest.raises(TypeError, match=r"as a sample, found a \w+; give one of load_task"):
+        tiny_llava.prepare(sample)
+
+
 @pytest.mark.parametrize("token", ["<image>", "</s>"])
 @pytest.mark.parametrize("with_picture", [True, False])
 def test_special_token_in_a_question_is_refused(tiny_llava, picture, token, with_picture):

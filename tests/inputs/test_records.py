@@ -43,6 +43,16 @@ def test_records_of_every_kind_are_a_short_line(family, name):
     assert all(len(repr(one)) <= 110 and "\n" not in repr(one) for one in told)
 
 
+@pytest.mark.parametrize("rows", [[False, True], [2], [-1], [0.0], 0])
+def test_rows_that_are_not_there_and_a_mask_are_refused(tiny_llava, samples, rows):
+    """Of a list of bools torch takes a mask and Python the rows 0 and 1."""
+    inputs = tiny_llava.prepare(samples[:2])
+    answer = Answer((torch.tensor([300]), torch.tensor([301])), ("", ""))
+    for record in (inputs, answer):
+        with pytest.raises(ValueError, match=r"asked for rows.*; give a "):
+            record.take(rows)
+
+
 @pytest.mark.parametrize("name", ["paligemma", "gemma3", "qwen2_vl"])
 def test_rows_taken_before_an_answer_follows_are_those_taken_after(family, name):
     """PaliGemma tells the answer's tokens by a value that is not 0: rows must keep it."""

@@ -279,9 +279,21 @@ def test_keep_from_layer_0_without_a_ranking_is_refused(tiny_llava, inputs):
         pass
 
 
+@pytest.mark.parametrize(
+    "ranking",
+    [3, [3], [["a"] * 16], [[[1.0]] * 16], [[float("nan")] * 16], [[0.0] * 15 + [float("nan")]]],
+)
+def test_ranking_that_ranks_nothing_is_refused(tiny_llava, inputs, ranking):
+    with (
+        pytest.raises(ValueError, match=r"asked to rank the image tokens, found .*; give ranking"),
+        truncate(tiny_llava, inputs, layer=1, keep=2, ranking=ranking),
+    ):
+        pass
+
+
 def test_ranking_of_another_length_is_refused(tiny_llava, inputs):
     with (
-        pytest.raises(ValueError, match=r"found \[3\] scores for \[16\] tokens"),
+        pytest.raises(ValueError, match=r"found scores of shape \[\[3\]\] for \[16\] tokens"),
         truncate(tiny_llava, inputs, layer=1, keep=2, ranking=[[1, 2, 3]]),
     ):
         pass

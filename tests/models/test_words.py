@@ -116,10 +116,11 @@ def test_of_several_chat_templates_the_default_is_taken(tiny_llava, sample):
     assert torch.equal(*ids)
 
 
-def test_several_chat_templates_in_a_folder_are_read(changed, family, sample):
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "processor_config.json"])
+def test_several_chat_templates_in_a_folder_are_read(changed, family, sample, file):
     template = family("llava").processor.chat_template
     pairs = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": template}]
-    folder = changed("llava", "tokenizer_config.json", lambda f: f | {"chat_template": pairs})
+    folder = changed("llava", file, lambda f: f | {"chat_template": pairs})
     (folder / "chat_template.jinja").unlink()
     ids = [
         m.prepare(sample).text["input_ids"] for m in (load(folder, device="cpu"), family("llava"))
@@ -198,7 +199,10 @@ def test_folder_may_be_a_path_or_stand_at_home(changed, monkeypatch):
     assert load(Path("mini-llava"), device="cpu").name == "mini-llava"
 
 
-@pytest.mark.parametrize("name", [Path("owner/name"), "~/owner", Path("/nowhere/at/all")])
+@pytest.mark.parametrize(
+    "name",
+    [Path("owner/name"), "~/owner", Path("/nowhere/at/all"), "./rows", "../rows", "owner/name."],
+)
 def test_a_path_is_never_a_hub_id(name):
     with pytest.raises(ValueError, match=r"found no bundled model, no local folder and no hub id"):
         load(name)

@@ -164,6 +164,10 @@ def test_weights_written_anew_with_the_same_size_and_time_are_other_weights(tmp_
         ("file:///home/me/rows", "rows"),
         ("rows of /home/me/x: bad", "rows of x: bad"),
         ("key=/home/me/q", "key=q"),
+        ("rows in ~me/q", "rows in q"),
+        ("rows in ~me", "rows in ~me"),
+        ("rows in ../../../../../../home/me/q", "rows in q"),
+        ("../../../../../../home/me/my rows", "my rows"),
         (Path("/home/me/my rows"), "my rows"),
         (str(store.root() / "data/tasks"), "data/tasks"),
         *(
