@@ -1,6 +1,8 @@
 # Two commands are all that is needed: make figures, make test. The environment makes itself.
 PYTHON ?= python3
 PIP_FLAGS ?=
+# mini; smol, on a pretrained language model (93 MB come); paper, on the published checkpoints
+PROFILE ?= mini
 WORKERS ?= 2
 BIN := .venv/bin
 STRIP := --keep-output --keep-count --keep-id --extra-keys "metadata.widgets metadata.papermill cell.metadata.papermill"
@@ -8,12 +10,13 @@ STRIP := --keep-output --keep-count --keep-id --extra-keys "metadata.widgets met
 .PHONY: figures test check-figures notebooks benchmarks lint unit nbval clean
 
 figures: .venv/.stamp
-	$(BIN)/irlib reproduce
+	$(if $(filter smol,$(PROFILE)),$(BIN)/irlib fetch smol-llava)
+	$(BIN)/irlib reproduce --profile $(PROFILE)
 
 test: lint unit nbval
 
 check-figures: .venv/.stamp
-	$(BIN)/irlib check
+	$(BIN)/irlib check --profile $(PROFILE)
 
 notebooks: .venv/.stamp
 	$(BIN)/irlib notebooks

@@ -38,6 +38,7 @@ def attention_flow(
     *,
     queries: Sequence[str] = ("answer",),
     renormalise: bool = False,
+    first: bool = False,
     memory: float = 1.0,
 ) -> pd.DataFrame:
     """Share of attention that each segment receives, by layer: a tidy table.
@@ -47,12 +48,16 @@ def attention_flow(
     shares are means over heads and these positions and sum to 1 over system, image, between, user
     and answer (0 for an empty one). `uniform` is the share if each position attended evenly to all
     it can see. `renormalise=True` is eq. (7): system, image and user alone, brought to the sum 1 at
-    each position. Layers are 0-based. No matrix of all positions by all positions is made: of each
-    layer's weights only the rows asked for are, `[row, head, query, key]`, and where they would
-    take more than `memory` GiB, these in parts. A row whose answer is empty (the model ended at
-    once) has NaN at the query "answer", and is named in the log. Inside torch.autocast the model
-    computes in fewer bits, the shares of its weights in float32. Raises `ValueError` for an unknown
-    query, one that a row does not have, and answers of another number than rows.
+    each position. `first=True` tells the prompt's first token apart, where pretrained decoders sink
+    attention that goes nowhere else: a further segment "first", which the segment that it stands in
+    loses (its name is in the column `of`: "system" in most, "image" where the picture comes before
+    all text, InstructBLIP); queries stay as they are. Layers are 0-based. No matrix of all
+    positions by all positions is made: of each layer's weights only the rows asked for are, `[row,
+    head, query, key]`, and where they would take more than `memory` GiB, these in parts. A row
+    whose answer is empty (the model ended at once) has NaN at the query "answer", and is named in
+    the log. Inside torch.autocast the model computes in fewer bits, the shares of its weights in
+    float32. Raises `ValueError` for an unknown query, one that a row does not have, and answers of
+    another number than rows.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -74,7 +79,12 @@ def attention_flow(
         sample = inputs.samples[row]
         log.warning("%s %s: the answer is empty and attends to nothing", sample.task, sample.key)
     segments = ("system", "image", "user") if renormalise else SEGMENTS
-    keys = torch.stack([getattr(whole.spans, name) for name in segments], -1).float()
+    keys = torch.stack([getattr(whole.spans, name) for name in segments], -1)
+    homes = [dict(zip(segments, segments, strict=True)) for _ in inputs.samples]
+    if first:
+        segments, keys, held = _first_apart(segments, keys)
+        homes = [{"first": name} | home for name, home in zip(held, homes, strict=True)]
+    keys = keys.float()
     asked = torch.stack([_asked(whole, name) for name in queries], 1)  # [row, query, position]
     positions, weights = _gather(asked)
 
@@ -93,15 +103,17 @@ def attention_flow(
             layer: torch.einsum("rqp,rpsk->rqsk", weights.to(found.device), found).cpu().numpy()
             for layer, found in seen.items()
         }
-    columns = ["model", "task", "sample", "layer", "query", "segment", "share", "uniform"]
+    columns = ["model", "task", "sample", "layer", "query", "segment", "of", "share", "uniform"]
     table = [
-        (vlm.name, sample.task, sample.key, layer, query, segment, *seen[layer][row, q, s].tolist())
+        (vlm.name, sample.task, sample.key, layer, query, segment, homes[row][segment],
+         *seen[layer][row, q, s].tolist())
         for row, sample in enumerate(inputs.samples)
         for layer in sorted(seen)
         for q, query in enumerate(queries)
         for s, segment in enumerate(segments)
-    ]
-    return pd.DataFrame(table, columns=columns)
+    ]  # fmt: skip
+    table = pd.DataFrame(table, columns=columns)
+    return table if first else table.drop(columns="of")
 
 
 @torch.no_grad()
@@ -169,6 +181,16 @@ def _asked(whole, query) -> Tensor:
             "leave this query out, or the samples without it (a sample without a picture?)"
         )
     return mask
+
+
+def _first_apart(segments, keys):
+    """Segments with "first" before them, their masks `[row, position, segment]` apart, and the
+    segment that holds the first token of each row; padding is in none and never the first."""
+    real = keys.any(-1)
+    first = real & (real.cumsum(1) == 1)
+    held = [segments[index] for index in keys[first].int().argmax(-1)]
+    keys = torch.cat([first[..., None], keys & ~first[..., None]], -1)
+    return ("first", *segments), keys, held
 
 
 def _gather(asked) -> tuple[Tensor, Tensor]:

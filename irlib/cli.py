@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("stems", nargs="*", metavar="STEM", help="figures; none means all")
 
     def choosing(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--profile", default="mini", help="mini (default), paper")
+        added.add_argument("--profile", default="mini", help="mini (default), smol, paper")
         added.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
         )
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     command("gallery", _gallery, "Put the verdicts of figures/mini into the README's gallery.")
     check = command("check", _check, "Compare the figures' csv files with the committed ones.")
-    check.add_argument("--profile", default="mini", help="mini (default)")
+    check.add_argument("--profile", default="mini", help="mini (default), smol")
     shikra = command("shikra", _shikra, "Make a model folder of Shikra's published delta.")
     for name, help in {
         "base": "LLaMA-7B", "delta": "Shikra's delta", "vision": "CLIP", "out": "a new folder",

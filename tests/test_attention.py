@@ -134,6 +134,67 @@ def test_unknown_query_is_refused(tiny_llava, asked):
         attention_flow(tiny_llava, *asked, queries=("picture",))
 
 
+def apart(naive, whole, row):
+    """Each segment's attention `[layer]` in one row, the first real position told apart, by a loop
+    over keys: `naive` is `[layer, row, head, query, key]`, of the rows that predict the answer."""
+    found = dict.fromkeys(("first", *SEGMENTS), 0.0)
+    queries = whole.spans.predicting[row]
+    real = whole.batch["attention_mask"][row].tolist()
+    for key in range(len(real)):
+        if not real[key]:
+            continue
+        name = next(name for name in SEGMENTS if getattr(whole.spans, name)[row, key])
+        name = "first" if key == real.index(1) else name
+        found[name] += naive[:, row].mean(1)[:, queries, key].mean(-1)
+    return found
+
+
+def test_the_first_token_is_told_apart_as_a_loop_over_keys_does_and_padding_is_not_it(
+    tiny_llava, samples, text_sample
+):
+    batch = [*samples, text_sample]  # of three lengths: two rows are padded on the left
+    inputs = tiny_llava.prepare(batch)
+    assert (inputs.batch["attention_mask"][:, 0] == 0).any()
+    answer = tiny_llava.answer(inputs)
+    whole = inputs.followed_by(answer)
+    naive = eager_attention(tiny_llava, whole)
+    table = attention_flow(tiny_llava, inputs, answer, first=True)
+    sums = table.groupby(["sample", "layer"])[["share", "uniform"]].sum()
+    assert np.allclose(sums, 1, atol=1e-5)
+    for row, one in enumerate(batch):
+        mine = table[table["sample"] == one.key]
+        shares = wide(mine)
+        for name, expected in apart(naive, whole, row).items():
+            assert np.allclose(shares[name], expected, atol=1e-6), name
+        assert (shares["first"] > 0).all()
+
+
+def test_the_first_token_goes_back_to_the_segment_that_lost_it(tiny_llava, samples, text_sample):
+    inputs = tiny_llava.prepare([*samples, text_sample])
+    answer = tiny_llava.answer(inputs)
+    keys = ["sample", "layer", "query"]
+    for options in ({}, {"renormalise": True}, {"queries": ("user", "system")}):
+        table = attention_flow(tiny_llava, inputs, answer, first=True, **options)
+        plain = attention_flow(tiny_llava, inputs, answer, **options)
+        assert set(table.columns) - set(plain.columns) == {"of"}
+        back = table.groupby([*keys, "of"])[["share", "uniform"]].sum()
+        want = plain.set_index([*keys, "segment"])[["share", "uniform"]].rename_axis([*keys, "of"])
+        assert np.allclose(back, want.loc[back.index], atol=1e-6)
+        assert len(back) == len(want)
+
+
+def test_where_the_picture_comes_before_all_text_its_first_query_is_the_first_token(
+    family, samples
+):
+    vlm = family("instructblip")
+    inputs = vlm.prepare(samples)
+    table = attention_flow(vlm, inputs, vlm.answer(inputs, max_new_tokens=2), first=True)
+    assert set(table[table["segment"] == "first"]["of"]) == {"image"}
+    count = inputs.spans.image[0].sum().item()
+    uniform = table.pivot_table(index="sample", columns="segment", values="uniform")
+    assert np.allclose(uniform["image"] / uniform["first"], count - 1)
+
+
 def test_an_empty_answer_is_nan_and_named_and_the_others_are_as_they_would_be(
     tiny_llava, samples, caplog
 ):

@@ -73,7 +73,8 @@ def estimate(planned: Sequence[jobs.Job]) -> Plan:
                     f"{job.stem} was to take {run.n} rows of {run.task}; of {task.rows} there are "
                     f"{len(rows)} {some}: it would fail there; ask for fewer"
                 )
-            for name in parameters.get("models") or [parameters["model"]]:
+            own = parameters.get("models") or [parameters.get("model")]
+            for name in [run.model] if run.model else own:
                 shapes[name], prompt = _prompt(name, task)
                 tokens[name] = max(tokens.get(name, 0), prompt.image)
                 seen = kept.setdefault((name, run.task, source, run.sweep), set())

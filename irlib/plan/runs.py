@@ -17,6 +17,7 @@ class Run:
     positions or, with `everywhere`, at all; `cams` noisy copies, each one forward and one backward.
     `sweep` is "all" for every layer, "one" for one layer and the untouched model. With `example` it
     is done for one of the rows alone. `part` is that of `load_task`: "find", "judge" or all rows.
+    `model` is another than the notebook's own.
     """
 
     task: str
@@ -31,6 +32,7 @@ class Run:
     sweep: str = ""
     example: bool = False
     part: str | None = None
+    model: str | None = None
 
 
 FOUR = ("scienceqa", "textvqa", "pope", "chair")
@@ -42,8 +44,8 @@ def _each(tasks: Iterable[str], p: Mapping, **what) -> list[Run]:
     return [Run(**{"task": t, "n": counts.get(t, p["n"]), "seed": p["seed"]} | what) for t in tasks]
 
 
-def _flow(p: Mapping, *, everywhere: bool = False) -> list[Run]:
-    return _each(p["tasks"], p, answers=1, flows=1, everywhere=everywhere)
+def _flow(p: Mapping, **what) -> list[Run]:
+    return _each(p["tasks"], p, answers=1, flows=1, **what)
 
 
 def _cams(tasks: Iterable[str], p: Mapping, **what) -> list[Run]:
@@ -63,6 +65,7 @@ RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
     "fig1_information_flow": lambda p: _flow(p, everywhere=True),
     "fig2_attention_shares": lambda p: [
         *_flow(p),
+        *[run for name in p["controls"] for run in _flow(p, model=name)],
         *_each(p["tasks"][:1], p, answers=1, flows=1, everywhere=True, example=True),
     ],
     "fig3_cam_scienceqa": lambda p: _cams(["scienceqa"], p, kind=p["kind"]),

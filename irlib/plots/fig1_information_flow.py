@@ -11,7 +11,16 @@ from matplotlib.path import Path
 
 from irlib.plots.lettering import tall, wrap
 from irlib.plots.page import EDGE, PAGE, SMALL, Drawing, styled
-from irlib.plots.style import SEGMENTS, closing, count, ink, interval, label_ends, require
+from irlib.plots.style import (
+    FIRST,
+    SEGMENTS,
+    closing,
+    count,
+    ink,
+    interval,
+    label_ends,
+    require,
+)
 
 READERS = ("image", "user", "answer")
 GAP, NODE = 0.16, 0.035
@@ -38,8 +47,9 @@ def information_flow(table: pd.DataFrame, *, model: str) -> Figure:
     head = max(tall(title, 9) for title in titles.values()) + 0.07
     foot = (
         "Width of a band: share of the reader's attention, mean over heads, rows and layers. "
-        f"{count(table['n'])} questions; 95 % interval in brackets. {closing(table)}"
+        f"{count(table['n'])} questions; 95 % interval in brackets. "
     )
+    foot += FIRST * ("first" in set(table["segment"])) + closing(table)
     figure = Drawing(head + 2.62, title=model, foot=foot)
     for place, (depth, title) in enumerate(titles.items()):
         axes = figure.place(place * wide + EDGE, head, wide - 2 * EDGE, 2.2)

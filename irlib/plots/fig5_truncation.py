@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from irlib.plots import beside
 from irlib.plots.lettering import tall, width, wrap
 from irlib.plots.page import EDGE, PAGE, Drawing, styled
 from irlib.plots.style import COUNTED, GREY, SERIES, count, inches, ink, require
@@ -25,14 +26,17 @@ FOOT = (
 
 
 @styled
-def truncation_curves(table: pd.DataFrame, cliffs: pd.DataFrame) -> Figure:
+def truncation_curves(
+    table: pd.DataFrame, cliffs: pd.DataFrame, *, others: pd.DataFrame | None = None
+) -> Figure:
     """Return score by truncation layer with its band, the untouched model, and the cliff.
 
     One model: a panel per metric, two abreast. Several: a row per metric, a column per model, the
     scale of a row shared. `table` has `model, metric, layer, value, low, high, n`, fractions,
     0-based layers; a model's last layer is the untouched model and stands apart as 'never'.
     `cliffs` has `model, metric, layer, low, high, n_layers, margin`, one row per model and metric:
-    the arrow, its interval as a bar.
+    the arrow, its interval as a bar. `others`, as data/paper/cliffs.csv has them, stand below,
+    beside these cliffs, by depth.
     """
     require(table, ("model", "metric", "layer", "value", "low", "high", "n"), "truncation_curves()")
     require(cliffs, ("model", "metric", "layer", "low", "high", "n_layers"), "truncation_curves()")
@@ -53,7 +57,13 @@ def truncation_curves(table: pd.DataFrame, cliffs: pd.DataFrame) -> Figure:
     bottom = head + (math.ceil(len(cells) / columns) - 1) * pitch + high
     margin = cliffs["margin"].iloc[0] if "margin" in cliffs else 0.01
     foot = FOOT.format(100 * margin) + COUNTED
-    figure = Drawing(bottom + 0.42, title=None if several else models[0], foot=foot)
+    below = 0.0 if others is None else beside.height(others)
+    foot += "" if others is None else beside.FOOT
+    figure = Drawing(bottom + 0.42 + below, title=None if several else models[0], foot=foot)
+    if others is not None:
+        colours = dict(zip(models, SERIES, strict=False))
+        beside.draw_others(figure, bottom + 0.42, cliffs, others, colours)
+        figure.letter("ABCDEFGHIJ"[len(metrics)], EDGE, bottom + 0.62)
     for place, (metric, model) in enumerate(cells):
         row, column = divmod(place, columns)
         x, y = left + column * (wide + gap), head + row * pitch

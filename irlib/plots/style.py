@@ -15,8 +15,13 @@ ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 OKABE_ITO = (BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE)
 
-SEGMENTS = {"system": SKY, "image": VERMILLION, "between": PURPLE, "user": BLUE, "answer": GREEN}
-"""Colour of each part of the prompt, in the order of the sequence: text blue, the picture red."""
+SEGMENTS = {
+    "first": BLACK, "system": SKY, "image": VERMILLION, "between": PURPLE, "user": BLUE,
+    "answer": GREEN,
+}  # fmt: skip
+"""Colour of each part of the prompt, in the order of the sequence: text blue, the picture red; the
+first token black where it is told apart."""
+FIRST = "First: the prompt's first token, counted in no other part. "
 
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 """Colours of models, tasks or sites, in this order."""

@@ -14,7 +14,7 @@ COLUMNS = ("POPE Acc", "POPE F1", "SQA Acc", "TextVQA Acc", "CHAIRs", "CHAIRi")
 ALL = "SQA all"
 KIND = {"SQA IMG Acc": "with a picture", "SQA Acc": "all questions"}
 OURS = "model published column metric baseline at_cliff change_low change_high layer cliff low high"
-NONE = "not published"
+NONE, ABSENT = "not published", "not in the paper"
 CERTAIN = {1: ("better", BLUE), -1: ("worse", VERMILLION)}
 SPOTS = ("cliff", "low", "high")
 LEFT, SMALL = 1.0, 6
@@ -32,11 +32,11 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Return the table as a drawing: `baseline → at the cliff` in percent, the paper's row below.
 
     `ours` has a row per model and column of the table: `model, published` (the paper's row that the
-    model stands for), `column, metric, baseline, at_cliff, change_low, change_high, n` on the
-    questions judged, as fractions, `layer` from which the picture was hidden there, and `cliff,
-    low, high, n_layers`, 0-based. `published` has `model, metric, baseline, truncated` in percent,
-    as in data/paper/table1.csv. A column "SQA all", with the rows that have no picture, is told
-    below "SQA Acc".
+    model stands for, "" for none), `column, metric, baseline, at_cliff, change_low, change_high, n`
+    on the questions judged, as fractions, `layer` from which the picture was hidden there, and
+    `cliff, low, high, n_layers`, 0-based. `published` has `model, metric, baseline, truncated` in
+    percent, as in data/paper/table1.csv. A column "SQA all", with the rows that have no picture, is
+    told below "SQA Acc".
     """
     require(ours, (*OURS.split(), "n_layers", "n"), "generalisation()")
     require(published, ("model", "metric", "baseline", "truncated"), "generalisation()")
@@ -64,7 +64,9 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
         _rule(axes, top, 0.5 if rank == 0 else 0.4, "black" if rank == 0 else LIGHT)
         figure.write(EDGE, top + 0.07, name, fontsize=7, fontweight="bold")
         _our_row(figure, top + 0.07, rows)
-        theirs = rows["published"].iloc[0]
+        if not (theirs := rows["published"].iloc[0]):
+            figure.write(EDGE, below + 0.02, ABSENT, fontsize=7, color=GREY)
+            continue
         found = published[published["model"] == theirs].set_index("metric")
         _paper_row(figure, below + 0.02, wrap(f"{theirs}, paper", LEFT, 7), found)
     _rule(axes, y, 1.0)
@@ -155,7 +157,8 @@ def latex(ours: pd.DataFrame, published: pd.DataFrame) -> str:
         for _, row in cells[cells["column"].isin(COLUMNS)].iterrows():
             cliff = "never" if row["cliff"] >= row["n_layers"] else f"{row['cliff']:.0f}"
             mine[row["column"]] = f"{_arrow(row)} ({cliff})".replace("→", "$\\to$")
-        name = cells["published"].iloc[0]
+        if not (name := cells["published"].iloc[0]):
+            continue
         found = published[published["model"] == name].dropna(subset="baseline")
         rows[f"{name}, published ({model})"] = dict.fromkeys(COLUMNS, NONE) | {
             row["metric"]: f"{row['baseline']:.2f} $\\to$ {row['truncated']:.2f}"

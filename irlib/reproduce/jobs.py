@@ -122,11 +122,11 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
             "paper in 'published'; name the row of each model, in their order."
         )
     rows = {*pd.read_csv(store.root() / "data/paper/table1.csv")["model"]} if published else set()
-    rows |= set(told["published"][1]) if published else set()
+    rows |= {"", *told["published"][1]} if published else set()  # "": a model that it has not
     if strange := [name for name in published or () if name not in rows]:
         raise ValueError(
             f"{stem} was to be run beside the paper's {', '.join(strange)}; the paper has "
-            f"{', '.join(sorted(rows))}; name one of these."
+            f"{', '.join(sorted(rows - {''}))}; name one of these, or '' for a model without a row."
         )
     for model in models:
         if not (_weights(model) or _bundled(model) or re.fullmatch(HUB, model)):
@@ -151,7 +151,8 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
 
 def _models(values: Mapping[str, object]) -> list[str]:
     """Return the models that a notebook is to load."""
-    return [*([values["model"]] if "model" in values else ()), *values.get("models", ())]
+    one = [values["model"]] if "model" in values else []
+    return [*one, *values.get("models", ()), *values.get("controls", ())]
 
 
 def _absolute(value: str | list[str]) -> str | list[str]:

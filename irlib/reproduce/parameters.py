@@ -99,7 +99,9 @@ def typed(value: object, kind: str, name: str = "its default") -> object:
 def check(stem: str, values: Mapping[str, object], *, layers: int | None = None) -> None:
     """Raise ValueError for a value out of its range; `layers` are those of the smallest model."""
     for name, value in values.items():
-        allowed = RANGES.get(f"{stem}.{name}", RANGES.get(name, Range()))
+        allowed = RANGES.get(f"{stem}.{name}", RANGES.get(name))
+        if allowed is None:
+            continue
         items = value if isinstance(value, list) else [value]
         most = min(allowed.most, layers - 1) if allowed.in_model and layers else allowed.most
         numbers = [item for item in items if type(item) in (int, float)]

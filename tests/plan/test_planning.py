@@ -21,6 +21,7 @@ FOLDER, FIGURES = store.root() / "notebooks", jobs.stems()
 SMALL = {
     "n": 3, "captions": 2, "held": 4, "held_captions": 3, "copies": 2, "shown": 1, "seed": 3,
     "models": ["mini-llava"], "published": ["LLaVA-1.5"],
+    "controls": ["mini-internvl"],
 }  # fmt: skip
 
 

@@ -237,11 +237,52 @@ TITLES = [
 ]
 LONG = "Which organism is eaten by the hedgehog? A. beetle B. fox C. owl  →  A (wrong: it is B)"
 
+
+def image_alone(layers=LAYERS):
+    """The image's share by task, and of two models beside."""
+    one = shares(layers).query("segment == 'image' and measure == 'share'")
+    names = [("task", name) for name in ("pope", "textvqa", "scienceqa", "chair")]
+    names += [("control", f"smol-llava-{name}") for name in ("projector", "random")]
+    return pd.concat([
+        one.assign(kind=kind, series=name, value=one["value"] * (1 - place / 20))
+        for place, (kind, name) in enumerate(names)
+    ])  # fmt: skip
+
+
+@cache
+def first_apart(layers=LAYERS, queries=("answer",)):
+    flow = flow_table(queries, layers)
+    system = flow[flow["segment"] == "system"]
+    first = system.assign(segment="first", share=0.8 * system["share"], uniform=0.01)
+    flow.loc[system.index, "share"] *= 0.2
+    return pd.concat([first, flow])
+
+
+def measured():
+    from pathlib import Path
+
+    return pd.read_csv(Path(__file__).parents[2] / "data" / "paper" / "cliffs.csv")
+
+
 BUILDERS = {
     "information_flow": lambda n: plots.information_flow(depths(n), model="tiny"),
     "attention_shares": lambda n: plots.attention_shares(
         shares(n), {f"layer {at}": attention() for at in (0, n // 3, 2 * n // 3, n - 1)}, PARTS,
         model="tiny", question=LONG,
+    ),
+    "attention_shares_first": lambda n: plots.attention_shares(
+        plots.average(first_apart(n), ["share", "uniform"], by=["layer", "segment"], n_resamples=9),
+        {f"layer {at}": attention() for at in (0, n // 3, 2 * n // 3, n - 1)}, PARTS,
+        model="tiny", question=LONG, image=image_alone(n),
+    ),
+    "information_flow_first": lambda n: plots.information_flow(
+        plots.average(
+            first_apart(n, ("image", "user", "answer")).assign(depth="deep: layers 5–29"),
+            ["share", "uniform"], by=["depth", "query", "segment"], n_resamples=9,
+        ), model="tiny",
+    ),
+    "truncation_curves_others": lambda n: plots.truncation_curves(
+        *curves(("smol-llava", "mini-llava", "mini-internvl"), n), others=measured()
     ),
     "cam_layers_one_task": lambda n: plots.cam_layers(
         cam_table(("scienceqa",), n), [fake_maps(i, n) for i in range(3)], [LONG] * 3
@@ -351,6 +392,7 @@ def test_a_figure_names_its_models_and_says_how_layers_count(name):
     several = {"truncation_curves": ["mini-llava"], "generalisation": STANDS_FOR,
                "truncation_curves_three": ["mini-llava", "mini-internvl", "mini-qwen2vl"],
                "truncation_curves_four": ["mini-llava", "mini-qwen2vl", "smol"],
+               "truncation_curves_others": ["smol-llava", "mini-llava", "mini-internvl"],
                "cam_gallery": STANDS_FOR, "cam_gallery_one": ["llava-v1.6-vicuna-7b-hf"],
                "cam_gallery_uneven": ["mini-llava", "mini-instructblip", "deep"]}  # fmt: skip
     for model in several.get(name, ["tiny"]):
@@ -362,8 +404,8 @@ def test_a_figure_names_its_models_and_says_how_layers_count(name):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_letters_of_panels_stand_on_the_line_of_their_titles(name, monkeypatch):
     figure = drawn(name)
-    letters = [t for t in figure.texts if t.get_text() in list("ABCD") and t.get_fontsize() == 10]
-    lone = ("information_flow", "generalisation")
+    letters = [t for t in figure.texts if t.get_text() in list("ABCDE") and t.get_fontsize() == 10]
+    lone = ("information_flow", "information_flow_first", "generalisation")
     assert bool(letters) != (name in lone or name.startswith("explore_view"))
     assert [t.get_text() for t in letters] == sorted(t.get_text() for t in letters)
     assert all(t.get_va() == "baseline" for t in letters)
@@ -559,6 +601,37 @@ def test_shares_draw_the_uniform_reference_dashed_and_leave_out_parts_without_to
     want = table.query("segment == 'image' and measure == 'uniform'")["value"]
     assert dashed[1].get_ydata() == pytest.approx(want.to_numpy())
     assert "between" not in words(figure)
+
+
+def test_cliffs_of_others_stand_at_their_own_depth_and_ours_at_ours():
+    table, cliffs = curves(("smol-llava", "mini-llava"))
+    axes = plots.truncation_curves(table, cliffs, others=measured()).axes
+    [panel] = [one for one in axes if "share of the model's layers" in one.get_xlabel()]
+    white = [line for line in panel.lines if line.get_markerfacecolor() == "white"]
+    drawn = sorted((line.get_xdata()[0], *line.get_ydata()) for line in white)
+    names = ["scienceqa", "textvqa", "pope", "presence", "chair", "gqa", "all"]
+    assert drawn == pytest.approx(sorted(
+        ((row.low + row.high) / 2 / row.layers, names.index(row.task))
+        for row in measured().itertuples()
+    ))  # fmt: skip
+    ours = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "D"]
+    ours = [x for x in ours if x not in {line.get_xdata()[0] for line in white}]
+    assert set(ours) <= set(cliffs["layer"] / cliffs["n_layers"])
+    assert len(ours)
+
+
+def test_a_task_without_a_row_for_others_is_refused():
+    strange = measured().assign(task="vqa")
+    with pytest.raises(ValueError, match=r"tasks \['vqa'\].*add what is missing"):
+        plots.truncation_curves(*curves(), others=strange)
+
+
+def test_a_model_that_stands_for_no_row_of_the_paper_says_so_and_has_none_in_latex():
+    table = ours()
+    table.loc[table["model"] == table["model"].iloc[0], "published"] = ""
+    said = words(plots.generalisation(table, published()))
+    assert said.count("not in the paper") == 1
+    assert plots.latex(table, published()).count(", published") == table["model"].nunique() - 1
 
 
 def test_shares_fill_their_axis_and_never_pass_one():

@@ -110,6 +110,7 @@ def test_table_1_stands_a_miniature_beside_each_row_of_the_paper_and_figure_8_sh
     ]
 
 
-def test_the_paper_profile_names_notebooks_that_are_there():
-    told = yaml.safe_load((FOLDER / "profiles/paper.yaml").read_text())
+@pytest.mark.parametrize("profile", ["paper", "smol"])
+def test_a_profile_names_notebooks_that_are_there(profile):
+    told = yaml.safe_load((FOLDER / f"profiles/{profile}.yaml").read_text())
     assert told.keys() - {"all"} <= set(FIGURES)

@@ -15,6 +15,8 @@ FREE = {
     "source",
     "profile",
     "published",
+    "controls",
+    "others",
     "kind",
     "ocr",
 }  # checked as what is there
@@ -108,7 +110,8 @@ def test_a_refusal_says_what_may_be_set(order, told, capsys):
 
 def test_the_default_of_every_notebook_is_within_its_range_and_every_profile_too():
     assert len(jobs.plan([*TOLD])) == len(TOLD)
-    assert len(jobs.plan(profile="paper")) == len(TOLD) - 1
+    for profile in ("paper", "smol"):
+        assert len(jobs.plan(profile=profile)) == len(TOLD) - 1
 
 
 def test_a_depth_is_read_where_a_configuration_has_it_and_unknown_elsewhere(tmp_path):

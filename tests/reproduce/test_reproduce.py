@@ -272,6 +272,24 @@ def test_the_paper_profile_fits_its_notebooks():
     assert all(job.outputs[0].parent.name == "paper" for job in planned)
 
 
+def test_the_smol_profile_shows_the_pretrained_model_in_every_figure_and_fetches_no_other():
+    planned = {job.stem: job for job in jobs.plan(profile="smol")}
+    assert list(planned) == jobs.stems()
+    for job in planned.values():
+        assert "smol-llava" in [job.parameters.get("model"), *job.parameters.get("models", ())]
+        assert job.hub == ()
+        assert job.outputs[0].parent.name == "smol"
+    table, curves = (
+        planned[name].parameters for name in ("table1_generalisation", "fig5_truncation")
+    )
+    rows = dict(zip(table["models"], table["published"], strict=True))
+    assert [model for model, row in rows.items() if not row] == ["smol-llava"]
+    assert [curves[name] for name in ("n", "captions")] == [
+        table[name] for name in ("n", "captions")
+    ]
+    assert planned["fig2_attention_shares"].models == 3
+
+
 def test_notebooks_of_many_models_go_first_and_are_reported_in_their_own_order(
     monkeypatch, tmp_path
 ):
