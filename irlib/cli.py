@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     def running(added: argparse.ArgumentParser) -> None:
         naming(added)
         added.add_argument("--jobs", type=_positive, metavar="N", help="notebooks at once")
-        added.add_argument("--fresh", action="store_true", help="ignore tables kept before")
+        added.add_argument("--fresh", action="store_true", help="ignore answers kept before")
 
     figures = command("reproduce", _reproduce, "Regenerate figures from their notebooks.")
     running(figures)

@@ -2,7 +2,7 @@
 
 A multiply-add is two operations. Attention is counted in full, without the half that causality
 would spare; norms, activations and softmax are left out: they are below a hundredth. Held to
-torch's own counter of operations by tests/test_costs.py.
+torch's own counter of operations by tests/plan/test_costs.py.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What each notebook runs, row by row: one entry of `RUNS` a figure, by its parameters.
 
-tests/test_planning.py runs every notebook and counts what it calls.
+tests/plan/test_planning.py runs every notebook and counts what it calls.
 """
 
 from collections.abc import Callable, Iterable, Mapping

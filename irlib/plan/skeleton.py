@@ -22,9 +22,9 @@ def skeleton(name: str) -> tuple[nn.Module, Family, dict]:
     """The model of that name without its weights, its family and what its image processor is told.
 
     Nothing is downloaded: the config is that of a bundled miniature, of a local folder, of the
-    hub's cache, or, for the checkpoints of the paper's profile, of irlib/shapes. The model is on
-    the meta device, in its checkpoint's dtype. Raises `ValueError` for any other name and what
-    `load` refuses of a config.
+    hub's cache, or, for the checkpoints of the paper's profile, of irlib/plan/shapes. The model
+    is on the meta device, in its checkpoint's dtype. Raises `ValueError` for any other name and
+    what `load` refuses of a config.
 
     >>> model, family, _ = skeleton("llava-hf/llava-1.5-7b-hf")
     >>> family.title, sum(weight.numel() for weight in model.parameters())

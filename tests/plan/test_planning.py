@@ -9,6 +9,7 @@ import pytest
 import irlib
 from irlib import cli, store
 from irlib.evidence import across
+from irlib.models.families import VICUNA
 from irlib.models.vlm import VLM
 from irlib.plan import costs
 from irlib.plan.draws import rows_of
@@ -140,7 +141,7 @@ def test_a_line_costs_its_rows_times_one_row():
     shape = plan.shapes["mini-llava"]
     samples = irlib.load_task("scienceqa", n=10, kind="food chain")
     after = round(sum(len(s.prompt) for s in samples) / 10 / 4.2) + 6
-    before = round(len(irlib.models.VICUNA) / 4.2)
+    before = round(len(VICUNA) / 4.2)
     prompt = costs.Prompt(before=before, image=64, after=after, new=1)
     assert line.rows == 10
     assert line.passes == 10 * (1 + 2 * 5)
