@@ -119,7 +119,7 @@ def language_model(*, layers: int = 2, width: int = 64, heads: int = 4, kv: int 
 
 def wheel(path: Path, known: dict, data: bytes) -> dict:
     """Write a wheel as `known` describes one, and return its description."""
-    from irlib.models.fetch import sha256
+    from irlib.store.contents import file as sha256
 
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(known["gguf"], data)

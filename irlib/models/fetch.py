@@ -5,7 +5,6 @@ its own files, and the models that come of both. bundle.json's sha256 is their i
 together differs between machines in last digits.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 
 from irlib import store
 from irlib.models import assembly, gguf
-from irlib.store import provenance
+from irlib.store import contents, provenance
 
 MEMORY = 8  # bytes held at most for a byte of the wheel, most of them the decoder's in float32
 
@@ -92,19 +91,13 @@ def check_memory(needed: float, asked: str) -> None:
         )
 
 
-def sha256(path: Path) -> str:
-    """Return a file's sha256, read a piece at a time."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _told(bundle: Path) -> dict:
     return json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
 
 
 def _place(bundle: Path) -> Path:
     """The folder of what is put together, another for every version of wheel and bundle."""
-    return store.cache() / "models" / sha256(bundle / "bundle.json")[:16]
+    return store.cache() / "models" / contents.file(bundle / "bundle.json")[:16]
 
 
 def _megabytes(bundle: Path) -> int:
@@ -115,7 +108,7 @@ def _check(folder: Path, known: Mapping[str, str], what: str, advice: str) -> No
     """Refuse files that are missing or have another sha256."""
     for name, digest in known.items():
         path = folder / name
-        here = sha256(path) if path.is_file() else None
+        here = contents.file(path) if path.is_file() else None
         if here != digest:
             there = f"has the sha256 {here}, not {digest}" if here else "is not there"
             raise ValueError(f"asked for {what}, found that {name} {there}; {advice}")
@@ -147,7 +140,7 @@ def opened(wheel: Path, known: Mapping, what: str) -> tuple[gguf.GGUF, bytes]:
     """
     if not wheel.is_file():
         raise FileNotFoundError(f"asked for the wheel {wheel}, found no such file; give its path")
-    here = sha256(wheel)
+    here = contents.file(wheel)
     if here != known["sha256"]:
         raise ValueError(
             f"asked to put {what} together with {wheel.name}, found that they do not belong "
@@ -166,8 +159,8 @@ def _put_together(bundle: Path, told: Mapping, wheel: Path, out: Path) -> None:
         folder = out / name
         assembly.put_together(file, bundle / "parts", model, folder)
         (folder / "LICENSE").write_bytes(licence)
-        files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        files = {path.name: contents.file(path) for path in sorted(folder.iterdir())}
         parts = {"model": name, "wheel": told["wheel"]["sha256"]}
-        parts["bundle"] = sha256(bundle / "bundle.json")
+        parts["bundle"] = contents.file(bundle / "bundle.json")
         text = json.dumps({"parts": parts, "files": files}, indent=1)
         (folder / provenance.PARTS).write_text(text + "\n", encoding="utf-8")

@@ -233,7 +233,7 @@ def test_only_one_cpu_thread_is_measured_in_cpu_seconds():
 
 
 def test_the_command_prints_the_table_and_a_quick_run_leaves_no_file(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
     command.main(run.SCRIPTS, ["--quick", "--only", "attention"])
     printed = capsys.readouterr().out
     assert "| Attention flow, all layers | random LLaVA, 2 layers, hidden 64 |" in printed

@@ -11,7 +11,7 @@ from data.generate import smol, train
 from data.generate.fitting import align, bundle, language, lora, pack
 from data.generate.fitting.pool import CLASSES
 from irlib.models import gguf
-from irlib.models.fetch import sha256
+from irlib.store.contents import file as sha256
 
 
 @pytest.fixture(scope="module")

@@ -92,18 +92,6 @@ def test_answers_follow_their_prompts_padded_on_the_right(tiny_llava, samples):
     assert inputs.batch["input_ids"].shape[1] == inputs.length  # the prompt is left as it was
 
 
-@pytest.mark.parametrize("empty", [0, 1])
-def test_one_empty_answer_among_several_is_refused(tiny_llava, samples, empty):
-    """Else its row would be predicted from the padding behind the prompt."""
-    ids = [torch.tensor([300, 301]), torch.tensor([302])]
-    ids[empty] = torch.tensor([], dtype=torch.long)
-    lengths = [len(row) for row in ids]
-    with pytest.raises(
-        ValueError, match=rf"answers of \[{lengths[0]}, {lengths[1]}\] tokens.*none"
-    ):
-        tiny_llava.prepare(samples).followed_by(Answer(tuple(ids), ("", "")))
-
-
 def test_answer_for_another_number_of_rows_is_refused(tiny_llava, samples):
     with pytest.raises(ValueError, match=r"asked to append an answer to each of 2 prompts"):
         tiny_llava.prepare(samples).followed_by(Answer((torch.tensor([300]),), ("",)))

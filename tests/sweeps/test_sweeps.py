@@ -633,6 +633,7 @@ from multiprocessing import get_context
 from conftest import make_sample, noise_picture
 from irlib import load, sweep
 from irlib.sweeps import filling
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else deaf in a shell's background
 vlm, kept, real = load(sys.argv[1], device="cpu"), [], filling._keep
 samples = [make_sample(noise_picture(40, 50, seed=i), key=str(i)) for i in range(40)]
 def keep(*args):

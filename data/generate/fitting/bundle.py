@@ -19,6 +19,7 @@ from data.generate.fitting.words import chatml
 from irlib import store
 from irlib.models import assembly, fetch
 from irlib.models.gguf import GGUF
+from irlib.store import contents
 
 NAME, RANDOM = "smol-llava", 0  # and the seed of the control with an untrained decoder
 FOLDER = store.root() / "data/minis" / NAME
@@ -136,6 +137,6 @@ def save(made: dict, file: GGUF, out: Path) -> None:
     }
     if "trained" not in made:
         del models[NAME]
-    files = {path.name: fetch.sha256(path) for path in sorted(parts.iterdir())}
+    files = {path.name: contents.file(path) for path in sorted(parts.iterdir())}
     told = {"wheel": WHEEL, "files": files, "models": models}
     (out / "bundle.json").write_text(json.dumps(told, indent=1) + "\n")
