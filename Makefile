@@ -55,7 +55,7 @@ clean:
 	echo "irlib makes its own environment; $(PYTHON) has no venv with pip (ensurepip);" \
 	"install it (Debian, Ubuntu: apt install python3-venv) or name another: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]' $(PIP_FLAGS)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,peft]' $(PIP_FLAGS)
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[quantised]' $(PIP_FLAGS) \
 	|| echo "bitsandbytes does not install here: the tests of packed weights are skipped"
 	@touch $@
