@@ -137,9 +137,8 @@ def _arrow(row: pd.Series) -> str:
 def _change(
     figure: Drawing, x: float, y: float, before: float, after: float, colour: str, digits: int
 ) -> None:
-    size = 8.0 - 0.5 * digits
-    figure.write(x + 0.03, y, f"{before:.{digits}f} →", ha="right", fontsize=size)
-    figure.write(x + 0.07, y, f"{after:.{digits}f}", fontsize=size, color=colour)
+    figure.write(x + 0.03, y, f"{before:.{digits}f} →", ha="right", fontsize=7)
+    figure.write(x + 0.07, y, f"{after:.{digits}f}", fontsize=7, color=colour)
 
 
 def _rule(axes: Axes, y: float, width: float, colour: str = "black") -> None:

@@ -407,6 +407,7 @@ def test_letters_of_panels_stand_on_the_line_of_their_titles(name, monkeypatch):
     letters = [t for t in figure.texts if t.get_text() in list("ABCDE") and t.get_fontsize() == 10]
     lone = ("information_flow", "information_flow_first", "generalisation")
     assert bool(letters) != (name in lone or name.startswith("explore_view"))
+    letters.sort(key=lambda t: (-round(t.get_position()[1], 3), t.get_position()[0]))  # as read
     assert [t.get_text() for t in letters] == sorted(t.get_text() for t in letters)
     assert all(t.get_va() == "baseline" for t in letters)
     if name == "truncation_diagram":
@@ -610,10 +611,11 @@ def test_cliffs_of_others_stand_at_their_own_depth_and_ours_at_ours():
     white = [line for line in panel.lines if line.get_markerfacecolor() == "white"]
     drawn = sorted((line.get_xdata()[0], *line.get_ydata()) for line in white)
     names = ["scienceqa", "textvqa", "pope", "presence", "chair", "gqa", "all"]
-    assert drawn == pytest.approx(sorted(
+    wanted = sorted(
         ((row.low + row.high) / 2 / row.layers, names.index(row.task))
         for row in measured().itertuples()
-    ))  # fmt: skip
+    )
+    assert np.array(drawn) == pytest.approx(np.array(wanted))
     ours = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "D"]
     ours = [x for x in ours if x not in {line.get_xdata()[0] for line in white}]
     assert set(ours) <= set(cliffs["layer"] / cliffs["n_layers"])
@@ -624,6 +626,11 @@ def test_a_task_without_a_row_for_others_is_refused():
     strange = measured().assign(task="vqa")
     with pytest.raises(ValueError, match=r"tasks \['vqa'\].*add what is missing"):
         plots.truncation_curves(*curves(), others=strange)
+
+
+def test_full_marks_in_every_column_of_the_table_stand_apart(monkeypatch):
+    figure = plots.generalisation(ours().assign(baseline=1.0, at_cliff=1.0), published())
+    assert_apart(drawn_texts(figure, monkeypatch), figure.bbox)
 
 
 def test_a_model_that_stands_for_no_row_of_the_paper_says_so_and_has_none_in_latex():
