@@ -104,9 +104,14 @@ class _Gathered(TorchFunctionMode):
 def devices():
     """Inside the block "lazy:0" and "lazy:1" are devices as good as any."""
     before = torch._C._only_lift_cpu_tensors()
+    autocast, enabled = torch.autocast, torch.is_autocast_enabled
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) then moves in the open
+    # every real kind of device has an autocast; the numbers of this one are computed on the CPU
+    torch.autocast = lambda kind, **how: autocast("cpu" if kind == "lazy" else kind, **how)
+    torch.is_autocast_enabled = lambda kind="cuda": enabled("cpu" if kind == "lazy" else kind)
     try:
         with _Looked(), _Gathered():
             yield
     finally:
+        torch.autocast, torch.is_autocast_enabled = autocast, enabled
         torch._C._set_only_lift_cpu_tensors(before)
