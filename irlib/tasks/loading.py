@@ -9,6 +9,8 @@ from irlib.tasks import picking, reader, wording
 from irlib.tasks.protocols import TASKS, text
 from irlib.tasks.samples import Box, Sample
 
+BUNDLES = {"bundled": "data/tasks", "held": "data/held"}
+
 
 def load_task(
     name: str,
@@ -17,6 +19,7 @@ def load_task(
     source: str | Path = "bundled",
     kind: str | None = None,
     part: str | None = None,
+    per_picture: int | None = None,
     keys: Sequence | str | Path | None = None,
     config: str | None = None,
     split: str | None = None,
@@ -29,13 +32,15 @@ def load_task(
 ) -> list[Sample]:
     """Return the task's samples in the order of their keys: all of them, or n picked by seed.
 
-    `source` is "bundled", "hub" (the id in TASKS), "hub:OWNER/NAME", either at `revision`, a folder
+    `source` is "bundled", "held" (the bundle's rows that judge the claims, drawn after these were
+    stated), "hub" (the id in TASKS), "hub:OWNER/NAME", either at `revision`, a folder
     laid out like the hub's, one with the files that the task's authors publish (originals.py), or
     one with such a folder for every task, named as the task; `images` is the folder of pictures
     where the rows only name them. `kind` keeps one kind of row: POPE's category, TextVQA's "word"
     or "number", ScienceQA's topic, "text", or "image" for all that have one (the IMG accuracy's
     rows; on the hub also config="ScienceQA-IMG"). `part` keeps the half of the rows that serves to
-    "find" something or the one to "judge" it, which share no picture (picking.py). `keys` keeps
+    "find" something or the one to "judge" it, which share no picture (picking.py), `per_picture`
+    at most so many rows about one picture, picked by seed. `keys` keeps
     rows by name: a list, or a file with a JSON list or a name a line. `style` is how the prompt is
     written (wording.py); `ocr=True` puts TextVQA's OCR tokens into it, as LLaVA's published scores
     have them. The bundle's answers are short and cut sooner. Raises ValueError for an unknown task,
@@ -77,10 +82,19 @@ def load_task(
 
     kinds = {key: names for key, (_, _, names) in rows.items()}
     chosen = picking.pick(
-        kinds, repr(name), table.place, unit=unit, kind=kind, part=part, keys=keys, n=n, seed=seed
+        kinds,
+        repr(name),
+        table.place,
+        unit=unit,
+        kind=kind,
+        part=part,
+        per_picture=per_picture,
+        keys=keys,
+        n=n,
+        seed=seed,
     )
     words = table.words() if name == "chair" else None
-    length = task.new_tokens[source == "bundled"] if max_new_tokens is None else max_new_tokens
+    length = task.new_tokens[source in BUNDLES] if max_new_tokens is None else max_new_tokens
     length = doors.count("max_new_tokens", length, least=1)
     wording.check_style(name, style)
     samples = []
@@ -120,7 +134,8 @@ def _told(whose: str) -> Iterator[None]:
 
 def _place(name: str, source: str | Path) -> str | Path:
     """Return the task's own folder where the source is one of several tasks, else the source."""
-    folder = store.root() / "data/tasks" if source == "bundled" else Path(source).expanduser()
+    bundled = source in BUNDLES  # a Path is no str
+    folder = store.root() / BUNDLES[source] if bundled else Path(source).expanduser()
     return folder / name if (folder / name).is_dir() else source
 
 

@@ -7,6 +7,7 @@ on its picture alone, so that it is the same in every task, source, order and dr
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,7 @@ def pick(
     unit: Callable[[str], str],
     kind: str | None = None,
     part: str | None = None,
+    per_picture: int | None = None,
     keys: Sequence | str | Path | None = None,
     n: int | None = None,
     seed: int = 0,
@@ -46,8 +48,11 @@ def pick(
     """Return the keys of a kind, of those named, of a part, n of them by seed, sorted.
 
     `kinds` are those of each row by its key; `unit(key)` is asked for as few rows as will do: to
-    know a picture it must be read. Of one part and seed a smaller n is among a larger one.
+    know a picture it must be read. Of one part, `per_picture` and seed a smaller n is among a
+    larger one.
     """
+    if per_picture is not None:
+        per_picture = doors.count("per_picture", per_picture, least=1)
     if part not in (None, *PARTS):
         raise ValueError(
             f"load_task was asked for the part {part!r} of {task}; its parts are "
@@ -81,15 +86,25 @@ def pick(
             f"load_task was asked for {n!r} rows of {task}; {place} has {len(found)} such rows; "
             f"ask for 1 to {len(found)}."
         ) from error
-    if part is None:
+    if part is None and per_picture is None:
         return found if n is None else sorted(Random(seed).sample(found, n))
-    shuffled = Random(seed).sample(found, len(found))
-    taken = list(islice((key for key in shuffled if part_of(unit(key)) == part), n))
+    shuffled, seen = Random(seed).sample(found, len(found)), Counter()
+
+    def wanted_too(key: str) -> bool:
+        of = unit(key)
+        if part is not None and part_of(of) != part:
+            return False
+        seen[of] += 1
+        return per_picture is None or seen[of] <= per_picture
+
+    taken = list(islice(filter(wanted_too, shuffled), n))
     if not taken or len(taken) < (n or 0):
+        which = [f"of the part {part!r}"] * (part is not None)
+        which += [f"{per_picture} a picture at most"] * (per_picture is not None)
         raise ValueError(
-            f"load_task was asked for {'rows' if n is None else f'{n} rows'} of {task} of the part "
-            f"{part!r}; {place} has {len(taken)} such rows, of {len(found)} in both parts; ask for "
-            "fewer."
+            f"load_task was asked for {'rows' if n is None else f'{n} rows'} of {task}, "
+            f"{', '.join(which)}; {place} has {len(taken)} such rows, of {len(found)} in all; ask "
+            "for fewer."
         )
     return sorted(taken)
 

@@ -1,0 +1,243 @@
+"""The statistics that claims.yaml names: from the instruments' tables, an estimate a part.
+
+Each is a function `(ground, entry, confidence) -> {part: Estimate}`. Its unit is the picture: rows
+about one are averaged first.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from scipy.stats import ttest_1samp
+
+from irlib.evidence.bounds import Estimate, estimate
+from irlib.evidence.claims import Claims, Entry
+from irlib.evidence.cliff import Cliff, cliff_layer
+from irlib.tasks.pictures import identify
+from irlib.tasks.samples import Sample
+
+SHALLOW = 5 / 32
+"""The paper's shallow layers: five of 32."""
+ALL = "all tasks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What claims are judged on: the instruments' tables by name, of `model`; the sweeps of all
+    `models`; `margin` is that of a cliff."""
+
+    tables: Mapping[str, pd.DataFrame]
+    model: str
+    models: Sequence[str]
+    margin: float
+
+    def of(self, name: str) -> pd.DataFrame:
+        """Return a table; raises `ValueError` where it is missing or holds another model too."""
+        if name not in self.tables:
+            raise ValueError(
+                f"claims were to be judged on the table {name!r}; found {list(self.tables)}; give "
+                "that too"
+            )
+        table = self.tables[name]
+        there, wanted = set(table["model"]), set(self.models if name == "sweep" else [self.model])
+        if there != wanted or "picture" not in table:
+            raise ValueError(
+                f"claims about {sorted(wanted)} were to be judged on the table {name!r}; found "
+                f"models {sorted(there)} and columns {list(table)}; give rows of these models "
+                "alone, with their pictures (with_pictures)"
+            )
+        return table
+
+
+def with_pictures(table: pd.DataFrame, samples: Sequence[Sample]) -> pd.DataFrame:
+    """Return a table of samples with the column `picture`, a hash of what is seen.
+
+    >>> sample = Sample(task="pope", key="1", question="?", prompt="?", image=None, reference={})
+    >>> with_pictures(pd.DataFrame({"task": ["pope"], "sample": ["1"]}), [sample])["picture"][0]
+    ''
+    """
+    known = {(s.task, s.key): identify(s.image) for s in samples}
+    keys = zip(table["task"], table["sample"], strict=True)
+    return table.assign(picture=[known[key] for key in keys])
+
+
+def estimates(claims: Claims, ground: Ground) -> dict[str, dict[str, Estimate]]:
+    """Return `[id][part]` the estimate of every entry that has a statistic."""
+    return {
+        entry.id: STATISTICS[entry.statistic](ground, entry, claims.confidence(entry.claim))
+        for entry in claims.entries
+        if entry.statistic
+    }
+
+
+def mean(effects: pd.Series, step: float, confidence: float) -> Estimate:
+    """Return the mean of one effect a picture: exact for answers (`step`), else Student's t.
+
+    Fewer than two pictures have no interval: low and high are NaN.
+
+    >>> print(mean(pd.Series([0.1, 0.2, 0.3]), step=0, confidence=0.95))
+    0.2 [-0.0484, 0.448], n = 3
+    """
+    effects = effects.dropna()
+    units = len(effects)
+    if units < 2:
+        return Estimate(effects.mean(), np.nan, np.nan, units, units)
+    if step:
+        return estimate(effects.to_numpy(float), step=step, confidence=confidence)
+    found = ttest_1samp(effects.to_numpy(float), 0.0).confidence_interval(confidence)
+    return Estimate(float(effects.mean()), float(found.low), float(found.high), units, units)
+
+
+def _shares(flow: pd.DataFrame) -> tuple[Callable, range, range]:
+    """`share(segments, layers)` by picture; the shallow layers; those behind without the last.
+
+    The first token belongs where it stands (the column `of`), unless `first=False`.
+    """
+    depth = int(flow["layer"].max()) + 1
+    shallow = round(SHALLOW * depth)
+    flow = flow[flow["query"] == "answer"]
+
+    def share(segments, layers, value="share", *, first=True):
+        mine = flow[flow["of"].isin(segments) & flow["layer"].isin(layers)]
+        mine = mine if first else mine[mine["segment"] != "first"]
+        by_layer = mine.groupby(["picture", "task", "sample", "layer"])[value].sum(min_count=1)
+        return by_layer.groupby("picture").mean()
+
+    return share, range(shallow), range(shallow, depth - 1)
+
+
+def _of_flow(effect: Callable) -> Callable:
+    """A statistic of the table of `attention_flow(first=True)`."""
+
+    def statistic(ground, entry, confidence):
+        flow = ground.of("flow")
+        share, early, late = _shares(flow)
+        effects = effect(share, early, late)
+        return {ALL: mean(effects, entry.step, confidence)}
+
+    return statistic
+
+
+def _insertion(ground) -> pd.DataFrame:
+    """Inserted minus deleted, mean over sizes: a row a picture, a column a map."""
+    table = ground.of("maps")
+    table = table.assign(gain=table["inserted"] - table["deleted"])
+    return table.pivot_table(index="picture", columns="map", values="gain")
+
+
+def _beyond_attention(ground, entry, confidence):
+    gain = _insertion(ground)
+    return {ALL: mean(gain["cam post_attention"] - gain["attention"], entry.step, confidence)}
+
+
+def _beyond_site(ground, entry, confidence):
+    gain = _insertion(ground)
+    ours = gain["cam post_attention"]
+    return {
+        site: mean(ours - gain[f"cam {site}"], entry.step, confidence) for site in entry.parts
+    }
+
+
+def _own(ground, task) -> tuple[pd.DataFrame, int]:
+    """Own box minus the other's: a row a picture, a column a layer; the first deep layer."""
+    table = ground.of("pairs")
+    depth = int(table["layer"].max()) + 1
+    table = table[(table["task"] == task) & (table["layer"] < depth - 1)]
+    table = table.assign(gain=table["own"] - table["other"])
+    return table.pivot_table(index="picture", columns="layer", values="gain"), 2 * depth // 3
+
+
+def _own_early(ground, entry, confidence):
+    found = {}
+    for task in entry.parts:
+        gain, deep = _own(ground, task)
+        early = gain.loc[:, gain.columns < deep].mean(axis=1)
+        found[task] = mean(early, entry.step, confidence)
+    return found
+
+
+def _own_beyond_deep(ground, entry, confidence):
+    found = {}
+    for task in entry.parts:
+        gain, deep = _own(ground, task)
+        early = gain.columns < deep
+        effects = gain.loc[:, early].mean(axis=1) - gain.loc[:, ~early].mean(axis=1)
+        found[task] = mean(effects, entry.step, confidence)
+    return found
+
+
+def _cliff(ground, task, confidence, model=None) -> tuple[Cliff, int]:
+    """The certified cliff of a task, and the model's number of layers."""
+    table = ground.of("sweep")
+    table = table[(table["model"] == (model or ground.model)) & (table["task"] == task)]
+    return cliff_layer(table, margin=ground.margin, confidence=confidence), table["layer"].max()
+
+
+def _later(ground, entry, confidence):
+    found = {}
+    for part in entry.parts:
+        (one, depth), (two, _) = (_cliff(ground, t, confidence) for t in part.split(" before "))
+        numbers = two.layer - one.layer, two.low - one.high, two.high - one.low
+        low_units = min(one.units, two.units)
+        found[part] = Estimate(*(x / depth for x in numbers), min(one.n, two.n), low_units)
+    return found
+
+
+def _to_spare(ground, entry, confidence):
+    found = {}
+    for task in entry.parts:
+        cliff, depth = _cliff(ground, task, confidence)
+        numbers = (1 - layer / depth for layer in (cliff.layer, cliff.high, cliff.low))
+        found[task] = Estimate(*numbers, cliff.n, cliff.units)
+    return found
+
+
+def _apart(ground, entry, confidence):
+    confidence = 1 - (1 - confidence) / len(ground.models)
+    found = {}
+    for task in entry.parts:
+        cliffs = [_cliff(ground, task, confidence, model) for model in ground.models]
+        point, low, high = (
+            np.array([getattr(cliff, name) / depth for cliff, depth in cliffs])
+            for name in ("layer", "low", "high")
+        )
+        numbers = np.ptp(point), max(0.0, low.max() - high.min()), high.max() - low.min()
+        fewest = min(cliffs, key=lambda one: one[0].units)[0]
+        found[task] = Estimate(*map(float, numbers), fewest.n, fewest.units)
+    return found
+
+
+def _unseen(ground, entry, confidence):
+    table = ground.of("unseen")
+    mine = table[(table["layer"] == 0) & table["kind"].isin(entry.options["kinds"])]
+    effects = (mine["score"] - mine["guess"]).groupby(mine["picture"]).mean()
+    return {entry.parts[0]: mean(effects, entry.step, confidence)}
+
+
+TEXT = ("system", "user")
+STATISTICS: Mapping[str, Callable[[Ground, Entry, float], dict[str, Estimate]]] = MappingProxyType({
+    "share_drop": _of_flow(lambda s, early, late: s(["image"], early) - s(["image"], late)),
+    "share_below_text": _of_flow(
+        lambda s, early, late: s(TEXT, late) - s(["image"], late)
+    ),
+    "share_below_text_without_first": _of_flow(
+        lambda s, early, late: s(TEXT, late, first=False) - s(["image"], late)
+    ),
+    "share_below_even": _of_flow(
+        lambda s, early, late: s(["image"], late, "uniform") - s(["image"], late)
+    ),
+    "share_last_rise": _of_flow(
+        lambda s, early, late: s(["image"], [late[-1] + 1]) - s(["image"], late)
+    ),
+    "insertion_beyond_attention": _beyond_attention,
+    "insertion_beyond_site": _beyond_site,
+    "own_box_early": _own_early,
+    "own_box_early_beyond_deep": _own_beyond_deep,
+    "cliff_later": _later,
+    "depth_to_spare": _to_spare,
+    "cliffs_apart": _apart,
+    "unseen_beyond_guess": _unseen,
+})  # fmt: skip
+"""What an entry's `statistic` may be."""
