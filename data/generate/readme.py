@@ -1,6 +1,6 @@
 """Bring the README's table of miniatures up to date: `python -m data.generate.readme`.
 
-It is made from their scores.json; the figures' verdicts come from `irlib gallery`.
+It is made from their scores.json; the figures' sentences and the claims come from `irlib gallery`.
 """
 
 import json

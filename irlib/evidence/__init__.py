@@ -1,15 +1,17 @@
-"""What the numbers say: the cliff layer, its interval, verdicts."""
+"""What the numbers say: estimates, the certified cliff, rulers of maps, claims."""
 
 from typing import TYPE_CHECKING
 
 from irlib.faces import face
 
 if TYPE_CHECKING:
+    from irlib.evidence.bounds import Estimate as Estimate
+    from irlib.evidence.bounds import estimate as estimate
+    from irlib.evidence.claims import judge as judge
     from irlib.evidence.cliff import Cliff as Cliff
     from irlib.evidence.cliff import change_at as change_at
     from irlib.evidence.cliff import cliff_layer as cliff_layer
-    from irlib.evidence.judging import Verdict as Verdict
-    from irlib.evidence.judging import judge as judge
-    from irlib.evidence.judging import verdict as verdict
+    from irlib.evidence.effects import mean_effect as mean_effect
+    from irlib.evidence.rulers import faithfulness as faithfulness
 
 __getattr__, __dir__, __all__ = face(__name__)

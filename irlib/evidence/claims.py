@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Claims:
-    """All entries of a file, in its order, the rows that they are judged on, and the file's hash."""
+    """The entries of a file in its order, the rows that they are judged on, and its hash."""
 
     rows: Mapping
     entries: tuple[Entry, ...]
@@ -96,8 +96,8 @@ def _entry(given: dict, whose: str) -> Entry:
     """One entry, checked."""
     if (now := fingerprint(given)) != given.get("hash"):
         raise ValueError(
-            f"{whose} has the hash {given.get('hash')}, and what stands there {now}; a stated entry "
-            f"is not edited: restore it and append another. The hash of a new one is {now}."
+            f"{whose} has the hash {given.get('hash')}, and what stands there {now}; it "
+            f"is not edited once stated: restore it and append another. A new one's is {now}."
         )
     try:
         entry = Entry(**{**given, "parts": tuple(given.get("parts", ()))})
@@ -138,7 +138,9 @@ def outcome(entry: Entry, found: Estimate) -> str:
     return UNRESOLVED if high >= m else SMALLER if low >= -m else REFUTED
 
 
-def judge(claims: Claims, found: Mapping[str, Mapping[str, Estimate]], *, model: str) -> pd.DataFrame:
+def judge(
+    claims: Claims, found: Mapping[str, Mapping[str, Estimate]], *, model: str
+) -> pd.DataFrame:
     """Return a row an entry and part: what came out for a model.
 
     `found[id][part]` are the estimates. Columns `model, claim, id, part, outcome, says, value, low,

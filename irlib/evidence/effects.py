@@ -72,12 +72,12 @@ def estimates(claims: Claims, ground: Ground) -> dict[str, dict[str, Estimate]]:
     }
 
 
-def mean(effects: pd.Series, step: float, confidence: float) -> Estimate:
+def mean_effect(effects: pd.Series, *, step: float = 0, confidence: float = 0.95) -> Estimate:
     """Return the mean of one effect a picture: exact for answers (`step`), else Student's t.
 
     Fewer than two pictures have no interval: low and high are NaN.
 
-    >>> print(mean(pd.Series([0.1, 0.2, 0.3]), step=0, confidence=0.95))
+    >>> print(mean_effect(pd.Series([0.1, 0.2, 0.3])))
     0.2 [-0.0484, 0.448], n = 3
     """
     effects = effects.dropna()
@@ -115,7 +115,7 @@ def _of_flow(effect: Callable) -> Callable:
         flow = ground.of("flow")
         share, early, late = _shares(flow)
         effects = effect(share, early, late)
-        return {ALL: mean(effects, entry.step, confidence)}
+        return {ALL: mean_effect(effects, step=entry.step, confidence=confidence)}
 
     return statistic
 
@@ -129,14 +129,19 @@ def _insertion(ground) -> pd.DataFrame:
 
 def _beyond_attention(ground, entry, confidence):
     gain = _insertion(ground)
-    return {ALL: mean(gain["cam post_attention"] - gain["attention"], entry.step, confidence)}
+    return {
+        ALL: mean_effect(
+            gain["cam post_attention"] - gain["attention"], step=entry.step, confidence=confidence
+        )
+    }
 
 
 def _beyond_site(ground, entry, confidence):
     gain = _insertion(ground)
     ours = gain["cam post_attention"]
     return {
-        site: mean(ours - gain[f"cam {site}"], entry.step, confidence) for site in entry.parts
+        site: mean_effect(ours - gain[f"cam {site}"], step=entry.step, confidence=confidence)
+        for site in entry.parts
     }
 
 
@@ -154,7 +159,7 @@ def _own_early(ground, entry, confidence):
     for task in entry.parts:
         gain, deep = _own(ground, task)
         early = gain.loc[:, gain.columns < deep].mean(axis=1)
-        found[task] = mean(early, entry.step, confidence)
+        found[task] = mean_effect(early, step=entry.step, confidence=confidence)
     return found
 
 
@@ -164,7 +169,7 @@ def _own_beyond_deep(ground, entry, confidence):
         gain, deep = _own(ground, task)
         early = gain.columns < deep
         effects = gain.loc[:, early].mean(axis=1) - gain.loc[:, ~early].mean(axis=1)
-        found[task] = mean(effects, entry.step, confidence)
+        found[task] = mean_effect(effects, step=entry.step, confidence=confidence)
     return found
 
 
@@ -213,7 +218,7 @@ def _unseen(ground, entry, confidence):
     table = ground.of("unseen")
     mine = table[(table["layer"] == 0) & table["kind"].isin(entry.options["kinds"])]
     effects = (mine["score"] - mine["guess"]).groupby(mine["picture"]).mean()
-    return {entry.parts[0]: mean(effects, entry.step, confidence)}
+    return {entry.parts[0]: mean_effect(effects, step=entry.step, confidence=confidence)}
 
 
 TEXT = ("system", "user")

@@ -4,7 +4,6 @@ to the box of what is asked beside the box of another question."""
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import combinations
 from random import Random
 
 import numpy as np
@@ -138,7 +137,7 @@ def tokens_of(vlm, prompt, answer, maps: Sequence[str], *, seed: int = 0) -> dic
 
         heats = features_and_slopes(vlm, whole, sites, layers, at, total, both)
         for kind, site in slopes:
-            taken = [heats[site, layer][0][kind == "token"].cpu().numpy() for layer in layers]
+            taken = [heats[site, layer][0][int(kind == "token")].cpu().numpy() for layer in layers]
             made[f"{kind} {site}"] = _mean(np.stack(taken))
     if "attention" in maps:
         made["attention"] = _mean(_attention(vlm, whole)[list(layers)])
@@ -187,11 +186,24 @@ def _covered(tokens: np.ndarray, boxes) -> np.ndarray:
     return np.nan_to_num(found / size)
 
 
+def boxed(samples: Sequence[Sample], *, n: int, seed: int = 0) -> list[Sample]:
+    """One question with a box about each of n pictures, drawn by seed.
+
+    Raises `ValueError` where fewer pictures have one.
+    """
+    return [one for (one,) in _drawn(samples, 1, n, seed)]
+
+
 def pair(samples: Sequence[Sample], *, n: int, seed: int = 0) -> list[tuple[Sample, Sample]]:
     """Two questions with different boxes about each of n pictures, drawn by seed.
 
     Raises `ValueError` where fewer pictures have them.
     """
+    return _drawn(samples, 2, n, seed)
+
+
+def _drawn(samples, each, n, seed) -> list[tuple[Sample, ...]]:
+    """`each` questions of different boxes about each of n pictures."""
     by_picture = defaultdict(list)
     for sample in samples:
         if sample.image is not None and sample.boxes:
@@ -199,12 +211,13 @@ def pair(samples: Sequence[Sample], *, n: int, seed: int = 0) -> list[tuple[Samp
     found = []
     for picture in sorted(by_picture):
         asked = sorted(by_picture[picture], key=lambda sample: sample.key)
-        pairs = [(a, b) for a, b in combinations(asked, 2) if set(a.boxes) != set(b.boxes)]
-        found += [Random(f"{seed}/{picture}").choice(pairs)] if pairs else []
+        Random(f"{seed}/{picture}").shuffle(asked)
+        apart = {frozenset(sample.boxes): sample for sample in asked}
+        found += [tuple(apart.values())[:each]] if len(apart) >= each else []
     n = doors.count("n", n, least=1)
     if len(found) < n:
         raise ValueError(
-            f"asked for {n} pictures with two boxed questions, found {len(found)} among "
+            f"asked for {n} pictures with {each} boxed questions each, found {len(found)} among "
             f"{len(samples)} samples; ask for fewer, or give more rows"
         )
     return Random(seed).sample(found, n)

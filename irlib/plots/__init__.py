@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from irlib.plots.averages import pool as pool
     from irlib.plots.cells import asked as asked
     from irlib.plots.cells import caption as caption
+    from irlib.plots.claims import claims_latex as claims_latex
+    from irlib.plots.claims import claims_table as claims_table
     from irlib.plots.explore import explore_view as explore_view
     from irlib.plots.fig1_information_flow import information_flow as information_flow
     from irlib.plots.fig2_attention_shares import attention_shares as attention_shares

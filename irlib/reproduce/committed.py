@@ -10,6 +10,8 @@ import pandas as pd
 from irlib import store
 from irlib.store.compare import differences
 
+FIRST, LAST = "<!-- claims -->\n", "\n<!-- /claims -->"
+
 
 def compared(stem: str, profile: str = "mini") -> list[str]:
     """Return what differs between a figure's csv and the committed one, beyond the tolerance."""
@@ -30,12 +32,58 @@ def committed(path: str) -> str | None:
 
 
 def gallery() -> None:
-    """Put the verdicts of figures/mini into the README's gallery, and leave all else of it."""
+    """Bring what the README tells of figures and claims up to date, and leave all else of it."""
     readme = store.root() / "README.md"
-    lines = readme.read_text(encoding="utf-8").splitlines()
+    store.write(readme, told(readme.read_text(encoding="utf-8")).encode())
+
+
+def told(text: str) -> str:
+    """Return a README with the sentences of its gallery's figures, and its table of claims, anew.
+
+    A line that begins with a figure's picture ends with what its json says; between the markers
+    `<!-- claims -->` and `<!-- /claims -->` stands what the profiles' claims.csv say.
+    """
+    lines = text.splitlines()
     for place, line in enumerate(lines):
-        if row := re.match(r'\| <img src="(figures/mini/(\w+))\.png".*?\|.*?\| ', line):
-            told = json.loads((store.root() / f"{row[1]}.json").read_text(encoding="utf-8"))
-            verdicts = [f"{one['outcome']}: {one['claim']}" for one in told["verdicts"]]
-            lines[place] = f"{row[0]}{'<br>'.join(verdicts).replace('|', chr(92) + '|')} |"
-    store.write(readme, ("\n".join(lines) + "\n").encode())
+        if row := re.match(r'\| <img src="(figures/\w+/\w+)\.png".*?\|.*?\| ', line):
+            said = json.loads((store.root() / f"{row[1]}.json").read_text(encoding="utf-8"))["said"]
+            lines[place] = f"{row[0]}{'<br>'.join(map(_sentence, said))} |"
+    text = "\n".join(lines) + "\n"
+    if FIRST not in text:
+        return text
+    before, rest = text.split(FIRST)
+    return before + FIRST + _claims() + LAST + rest.split(LAST)[1]
+
+
+def _sentence(one: dict) -> str:
+    """A figure's sentence with its number and interval, as a cell of a table."""
+    said = one["says"].replace("|", chr(92) + "|")
+    if one["value"] is None:
+        return f"{said}: none"
+    known = None not in (one["low"], one["high"])
+    within = f" [{one['low']:.3g}, {one['high']:.3g}]" if known else ""
+    return f"{said}: {one['value']:.3g}{within}, {one['units']} pictures"
+
+
+def _claims() -> str:
+    """A row a claim and part, a column a model: outcome, effect and interval, pictures."""
+    tables = [
+        pd.read_csv(path).fillna({"part": ""})
+        for path in sorted((store.root() / "figures").glob("*/claims.csv"))
+    ]
+    if not tables:
+        return "none judged yet"
+    models = [table["model"].iloc[0] for table in tables]
+    lines = [f"| claim | {' | '.join(models)} |", "|---" * (len(models) + 1) + "|"]
+    cells = [{(row.id, row.part): _outcome(row) for row in table.itertuples()} for table in tables]
+    for name, part in dict.fromkeys(key for mine in cells for key in mine):
+        head = f"{name}, {part}" if part and part != "all tasks" else name
+        lines.append(f"| {head} | {' | '.join(mine.get((name, part), '') for mine in cells)} |")
+    return "\n".join(lines)
+
+
+def _outcome(row) -> str:
+    if pd.isna(row.low):
+        return f"**{row.outcome}**"
+    within = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}], {row.units:.0f} pictures"
+    return f"**{row.outcome}**: {row.says} {within}"

@@ -50,7 +50,7 @@ def stands(folder: Path, told: Mapping, *, csv: bytes, png: bytes) -> bool:
     """Return whether the figure that is there is whole and is the one that was drawn anew.
 
     It is where its json tells the same of parameters, seed, packages' versions and every hash, and
-    of the verdicts the same words, with numbers that agree as those of the tables do; where csv and
+    of what is said the same words, with numbers that agree as those of the tables do; where csv and
     tex are those that its json knows, and its png, every byte of it, holds this very json; and
     where the pictures look alike. Threads and Python's version may differ: no number is meant to
     hang on them. What is not known (null) is never the same.
@@ -69,7 +69,7 @@ def stands(folder: Path, told: Mapping, *, csv: bytes, png: bytes) -> bool:
         return (
             same
             and digests == there["files"]
-            and _agree(there["verdicts"], told["verdicts"])
+            and _agree(there["said"], told["said"])
             and not differences(pd.read_csv(io.BytesIO(csv)), pd.read_csv(io.BytesIO(kept)))
             and _alike(png_there, text, png)
         )
@@ -81,12 +81,12 @@ def _identity(told: Mapping) -> dict:
     """What must be equal: a build's label (2.13.0+cpu) is the same release."""
     versions = {k: v.partition("+")[0] for k, v in told["versions"].items() if k != "python"}
     kinds = sorted(told["files"])  # their content is compared as numbers
-    free = ("threads", "verdicts")
+    free = ("threads", "said")
     return {k: v for k, v in told.items() if k not in free} | {"versions": versions, "files": kinds}
 
 
 def _agree(there: list, told: list) -> bool:
-    """Whether verdicts have the same words and counts, and numbers within the tolerance."""
+    """Whether what is said has the same words and counts, and numbers within the tolerance."""
     one, two = pd.DataFrame(there), pd.DataFrame(told)
     if list(one) != list(two) or len(one) != len(two):
         return False

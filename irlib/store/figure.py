@@ -44,7 +44,7 @@ def save_figure(
     vlm=None,
     samples: Iterable | None = None,
     parameters: dict | None = None,
-    verdicts: Iterable = (),
+    said: Mapping[str, object] | None = None,
     seed: int = 0,
     tex: str = "",
     pdf: bool = False,
@@ -53,7 +53,8 @@ def save_figure(
 
     `fig` is a matplotlib figure, `table` its numbers (six significant digits in the csv), `vlm` a
     model, several, or {name: provenance.model(vlm)} where they were not held at once, `samples` the
-    rows used; `tex`, where given, is the table in LaTeX, for <stem>.tex; `pdf` adds a pdf.
+    rows used; `said` are sentences on what came out and each one's `Estimate`; `tex`, where given,
+    is the table in LaTeX, for <stem>.tex; `pdf` adds a pdf.
 
     json and png tell parameters, seed, versions, threads, and hashes: of the sources that compute
     and draw this figure, of the code that calls (the notebook's, the file's), of models, rows, csv
@@ -84,7 +85,7 @@ def save_figure(
         "set": json.loads(os.environ.get("IRLIB_SET") or "{}"),
         "seed": seed,
         "models": vlm,
-        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "said": [{"says": says} | _finite(asdict(one)) for says, one in (said or {}).items()],
     }
     told = provenance.identity(told) | {
         **provenance.surroundings(),
@@ -134,6 +135,13 @@ def _code(caller: str, stem: str) -> dict[str, str | None]:
         log.warning("edited while it ran: %s", ", ".join(edited) or place.name)
         return unknown
     return {"notebook": told, "sources": sources.digest(files, root(), place.parent)}
+
+
+def _finite(numbers: dict) -> dict:
+    """What is no finite number as null: JSON has no other word for it."""
+    return {
+        k: v if not isinstance(v, float) or np.isfinite(v) else None for k, v in numbers.items()
+    }
 
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:

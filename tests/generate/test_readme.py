@@ -1,7 +1,10 @@
 import json
 import re
 
+import pandas as pd
+
 from data.generate import readme
+from irlib.reproduce import committed
 
 
 def test_the_readmes_table_is_that_of_the_miniatures_scores():
@@ -17,13 +20,15 @@ def test_what_stood_between_the_markers_is_replaced():
     assert readme.updated(made) == made
 
 
-def test_the_readme_tells_the_verdicts_of_the_figures():
+def test_the_readme_tells_what_the_figures_say_and_the_claims_outcomes():
     text = (readme.ROOT / "README.md").read_text()
-    stems = sorted((readme.ROOT / "figures/mini").glob("*.json"))
-    assert len(stems) == 10
-    for path in stems:
-        row = re.search(rf"^\| <img src=\"figures/mini/{path.stem}.png\".*$", text, re.M).group()
-        told = json.loads(path.read_text())["verdicts"]
-        for verdict in told:
-            assert f"{verdict['outcome']}: {verdict['claim']}" in row
-        assert len(re.findall(r"agrees: |disagrees: |cannot be told: ", row)) >= len(told)
+    assert committed.told(text) == text
+    for profile in ("mini", "smol"):
+        judged = pd.read_csv(readme.ROOT / f"figures/{profile}/claims.csv")
+        assert all(f"**{outcome}**" in text for outcome in judged["outcome"])
+        assert judged["model"].iloc[0] in text
+    for path in sorted((readme.ROOT / "figures/smol").glob("fig*.json")):
+        row = re.search(rf"^\| <img src=\"figures/smol/{path.stem}.png\".*$", text, re.M).group()
+        told = json.loads(path.read_text())["said"]
+        assert told
+        assert all(one["says"] in row for one in told)

@@ -19,13 +19,13 @@ from irlib.reproduce import ending, jobs, runner
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 FIGURE = """import matplotlib.pyplot as plt, pandas as pd
 from irlib import save_figure
-from irlib.evidence.judging import verdict
+from irlib.evidence import mean_effect
 figure, axes = plt.subplots()
 axes.plot([1, 2])
 table = pd.DataFrame({"n": [1.0 / 3 + shift] * 9})
-save_figure(figure, "fig1_toy", table, profile=profile, verdicts=[], parameters={})
+save_figure(figure, "fig1_toy", table, profile=profile, parameters={})
 print("the answer is", 42)
-display(verdict("it holds", [1.0, 2.0] * 5))
+print("it holds:", mean_effect(pd.Series([1.0, 2.0] * 5)))
 figure"""
 PARAMETERS = 'profile: str = "mini"\nshift: float = 0.0'
 SLOW = """import subprocess, sys, time
@@ -76,7 +76,7 @@ def test_a_figure_is_left_as_it_was_by_a_second_run_and_trials_lie_apart(tmp_pat
     assert first.figure == mini / "fig1_toy.png"
     assert first.said == (
         "the answer is 42",
-        "agrees: it holds (1.5, 95 % interval 1.2 to 1.8, n = 10)",
+        "it holds: 1.5 [1.12, 1.88], n = 10",
     )
     there = lying(mini)
     second = run(folder)

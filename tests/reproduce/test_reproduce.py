@@ -1,5 +1,6 @@
 """The runner: strict before, alone during, distrustful after. Real papermill on toy notebooks."""
 
+import json
 import subprocess
 import sys
 
@@ -368,18 +369,30 @@ def test_scores_are_told_by_the_file_beside_the_weights(tmp_path):
     assert row.split() == ["pope", "0.970"]
 
 
-def test_the_gallery_tells_the_verdicts_of_the_figures_and_leaves_all_else(tmp_path, monkeypatch):
+def test_the_gallery_tells_what_figures_say_and_claims_came_to_and_leaves_all_else(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(store, "root", lambda: tmp_path)
     (tmp_path / "figures/mini").mkdir(parents=True)
-    told = [{"outcome": "agrees", "claim": "a"}, {"outcome": "disagrees", "claim": "b | c"}]
-    (tmp_path / "figures/mini/fig1_a.json").write_text(f'{{"verdicts": {told}}}'.replace("'", '"'))
+    numbers = {"value": 0.12345, "low": 0.1, "high": None, "n": 9, "units": 7}
+    told = [{"says": "a", **numbers, "high": 0.2}, {"says": "b | c", **numbers}]
+    (tmp_path / "figures/mini/fig1_a.json").write_text(json.dumps({"said": told}))
+    head = "model,id,part,outcome,says,value,low,high,units\n"
+    rows = "m,C1.a,all tasks,shown,It falls.,0.5,0.4,0.6,30\nm,C2,,not testable here,why,,,,\n"
+    (tmp_path / "figures/mini/claims.csv").write_text(head + rows)
     before = (
-        '# T\n| <img src="figures/mini/fig1_a.png" alt="x"> | [fig1_a](n): x<br>`c` | {} |\nend\n'
+        '# T\n| <img src="figures/mini/fig1_a.png" alt="x"> | [fig1_a](n): x<br>`c` | {} |\n'
+        "<!-- claims -->\n{}\n<!-- /claims -->\nend\n"
     )
-    (tmp_path / "README.md").write_text(before.format("agrees: old"))
+    (tmp_path / "README.md").write_text(before.format("old", "old"))
     assert cli.main(["gallery"]) == 0
     text = (tmp_path / "README.md").read_text()
-    assert text == before.format(r"agrees: a<br>disagrees: b \| c")
+    table = (
+        "| claim | m |\n|---|---|\n| C1.a | **shown**: It falls. 0.50 [0.40, 0.60], 30 pictures |"
+    )
+    table += "\n| C2 | **not testable here** |"
+    said = r"a: 0.123 [0.1, 0.2], 7 pictures<br>b \| c: 0.123, 7 pictures"
+    assert text == before.format(said, table)
 
 
 def test_check_compares_with_what_is_committed(monkeypatch, tmp_path, capsys):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,13 +15,13 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from irlib import store
-from irlib.evidence.judging import verdict
+from irlib.evidence.bounds import Estimate
 from irlib.store import figure as writer
 from irlib.store import provenance
 from irlib.tasks.samples import Sample
 
 KINDS = ("csv", "json", "png")
-EFFECT = [1.0, 2.0] * 5
+SAID = {"c": Estimate(value=1.5, low=1.2, high=1.8, n=10, units=10)}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_a_rerun_elsewhere_gives_the_same_bytes_of_all_files(tmp_path, monkeypat
     saved = []
     for name in ("one", "two"):
         monkeypatch.setenv("IRLIB_FIGURES", str(tmp_path / name))
-        draw(samples=[sample()], parameters={"n": 3}, verdicts=[verdict("c", EFFECT)], pdf=True)
+        draw(samples=[sample()], parameters={"n": 3}, said=SAID, pdf=True)
         saved.append({kind: data for kind, (data, _) in files().items()})
     assert saved[0] == saved[1]
     assert sorted(saved[0]) == sorted([*KINDS, "pdf"])
@@ -82,16 +83,16 @@ def test_six_digits_are_all_that_a_column_of_several_kinds_has_too():
 
 def test_json_and_png_tell_what_made_the_figure_and_neither_time_nor_commit():
     facts = {"n": 3, "noise": 2 / 3}
-    draw(samples=[sample()], parameters=facts, verdicts=[verdict("c", EFFECT)], seed=5, pdf=True)
+    draw(samples=[sample()], parameters=facts, said=SAID, seed=5, pdf=True)
     text = (store.figures() / "fig0_test.json").read_text()
     assert set(told()) == {
         *("stem", "profile", "parameters", "set", "seed", "threads", "versions", "sources"),
-        *("notebook", "models", "tasks", "verdicts", "files"),
+        *("notebook", "models", "tasks", "said", "files"),
     }
     assert told()["parameters"] == {"n": 3, "noise": 0.666667}
     assert told()["seed"] == 5
     assert told()["tasks"]["pope"]["rows"] == 1
-    assert told()["verdicts"][0]["outcome"] == "agrees"
+    assert told()["said"] == [{"says": "c"} | vars(SAID["c"])]
     assert told()["files"] == {"csv": hashlib.sha256(files()["csv"][0]).hexdigest()}
     picture = Image.open(store.figures() / "fig0_test.png")
     assert picture.text == {"Provenance": text}
@@ -102,8 +103,8 @@ def test_json_and_png_tell_what_made_the_figure_and_neither_time_nor_commit():
 def test_no_place_on_this_machine_is_told_in_json_or_png(tmp_path):
     home = str(Path.home())
     named = {"source": f"{home}/rows", "keys": str(tmp_path / "a.txt"), "mine": f"~/x {home}/y"}
-    claim = verdict(f"as in {tmp_path}/deep/claim", EFFECT)
-    draw(parameters=named, verdicts=[claim], vlm={f"{tmp_path}/mini": "abc"})
+    said = {f"as in {tmp_path}/deep/claim": SAID["c"]}
+    draw(parameters=named, said=said, vlm={f"{tmp_path}/mini": "abc"})
     text = (store.figures() / "fig0_test.json").read_text()
     assert not [place for place in ('"/', " /", "~/", home, str(tmp_path)) if place in text]
     assert Image.open(store.figures() / "fig0_test.png").text == {"Provenance": text}
@@ -177,7 +178,7 @@ WHOLE = {"samples": 1, "parameters": {"n": 3}, "vlm": {"m": "abc"}, "tex": "t"}
 
 def again(**changes):
     """Draw as `WHOLE` says, with these changes."""
-    options = WHOLE | {"verdicts": [verdict("c", EFFECT)]} | changes
+    options = WHOLE | {"said": SAID} | changes
     return draw(**options | {"samples": [sample()] * options["samples"]})
 
 
@@ -189,7 +190,7 @@ def again(**changes):
         {"shift": 0.01},
         {"line": (1, 2.001)},
         {"tex": "0.3334"},
-        {"verdicts": [verdict("c", [1.001, 2.0] * 5)]},
+        {"said": {"c": replace(SAID["c"], value=1.501)}},
     ],
 )
 def test_files_are_left_untouched_where_hashes_are_equal_and_numbers_agree(moved, caplog):
@@ -226,10 +227,10 @@ def test_another_thread_count_python_or_build_is_no_other_figure(monkeypatch):
         {"vlm": {"m": "abd"}},
         {"tex": ""},
         {"line": range(40)},  # what the table does not tell
-        {"verdicts": [verdict("c", [-1.0, -2.0] * 5)]},
-        {"verdicts": [verdict("d", EFFECT)]},
-        {"verdicts": [verdict("c", EFFECT * 2)]},
-        {"verdicts": []},
+        {"said": {"c": replace(SAID["c"], value=-1.5)}},
+        {"said": {"d": SAID["c"]}},
+        {"said": {"c": replace(SAID["c"], units=20)}},
+        {"said": {}},
     ],
 )
 def test_files_are_written_anew_where_anything_else_changed(moved):
