@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from irlib import store
-from irlib.evidence.cliff import change_at, cliff_layer
+from irlib.evidence.change import change_at
+from irlib.evidence.cliff import cliff_layer
 from irlib.evidence.judging import Verdict, judge
 from irlib.sweeps.table import sweep
 from irlib.tasks.samples import Sample
@@ -18,36 +19,38 @@ def judge_cliffs(
     judging: Mapping[str, Sequence[Sample]],
     *,
     columns: Mapping[str, tuple[str, str]],
-    margin: float = 0.01,
-    seed: int = 0,
+    margin: float = 0.05,
 ) -> pd.DataFrame:
     """What a model loses at its cliff: a row a column of the table, `columns[name] = task, metric`.
 
     The cliff of a task is that of its main metric on the samples in `finding`; the metrics are
     pooled on those in `judging`, untouched and with the image hidden from `layer` on: the cliff, or
     the last layer where there is no cliff (then it costs what the last layer does). Columns `model,
-    task, column, metric, baseline, at_cliff, change, change_low, change_high, n, layer, cliff, low,
-    high, n_layers, n_cliff`; fractions, 0-based layers, a change for the better is positive.
-    Answers are kept as `sweep` does. Raises `ValueError` where it, `cliff_layer` and `change_at`
-    do.
+    task, column, metric, baseline, at_cliff, change, change_low, change_high, n, units, layer,
+    cliff, low, high, n_layers, n_cliff, units_cliff, margin, resolves`; fractions, 0-based layers,
+    a change for the better is positive; `n, units` are the answers and pictures that the change
+    stands on, `n_cliff, units_cliff` those that the cliff does, with the smallest margin that so
+    many resolve. Answers are kept as `sweep` does. Raises `ValueError` where it, `cliff_layer` and
+    `change_at` do.
     """
     rows = []
     for task in dict.fromkeys(task for task, _ in columns.values()):
         samples, others = finding[task], judging[task]
         swept = sweep(vlm, samples)  # figures 5 and 9 leave these answers in the store
-        cliff = cliff_layer(swept, margin=margin, seed=seed)
+        cliff = cliff_layer(swept, margin=margin)
         layer = min(cliff.layer, vlm.n_layers - 1)
         tested = sweep(vlm, others, layers=[layer])
         for column, (where, metric) in columns.items():
             if where != task:
                 continue
-            change = change_at(tested, layer=layer, metric=metric, seed=seed)
+            change = change_at(tested, layer=layer, metric=metric)
             rows.append({
                 "model": vlm.name, "task": task, "column": column, "metric": metric,
                 "baseline": change.baseline, "at_cliff": change.truncated, "change": change.gain,
                 "change_low": change.low, "change_high": change.high, "n": change.n,
-                "layer": layer, "cliff": cliff.layer, "low": cliff.low, "high": cliff.high,
-                "n_layers": vlm.n_layers, "n_cliff": cliff.n,
+                "units": change.units, "layer": layer, "cliff": cliff.layer, "low": cliff.low,
+                "high": cliff.high, "n_layers": vlm.n_layers, "n_cliff": cliff.n,
+                "units_cliff": cliff.units, "margin": margin, "resolves": cliff.resolves,
             })  # fmt: skip
     return pd.DataFrame(rows)
 

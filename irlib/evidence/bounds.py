@@ -111,7 +111,7 @@ def resolves(units: int, *, step: float = 1.0, confidence: float = 0.95) -> floa
     """
     units, step = doors.count("units", units, least=1), doors.number("step", step, above=True)
     confidence = doors.number("confidence", confidence, above=True, most=1)
-    return step * -math.expm1(math.log((1 - confidence) / 2) / units)
+    return step * (1 - ((1 - confidence) / 2) ** (1 / units))
 
 
 def units_for(margin: float, *, step: float = 1.0, confidence: float = 0.95) -> int:
@@ -122,7 +122,7 @@ def units_for(margin: float, *, step: float = 1.0, confidence: float = 0.95) -> 
     """
     step = doors.number("step", step, above=True)
     margin = doors.number("margin", margin, above=True, most=step)
-    confidence = doors.number("confidence", confidence, above=True, most=1)
+    confidence = doors.number("confidence", confidence, above=True, most=1 - 1e-9)
     if margin == step:
         return 1
     return math.ceil(math.log((1 - confidence) / 2) / math.log1p(-margin / step))

@@ -1,212 +1,116 @@
-"""The cliff layer, from where on the image can be hidden at no cost; and that cost, elsewhere."""
+"""The cliff layer, from where on the image can be hidden at no cost, with certified limits."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from irlib import doors
-from irlib.scores import LOWER_IS_BETTER, MAIN, pooled
+from irlib.evidence.bounds import resolves
+from irlib.evidence.costs import costs
+from irlib.evidence.weights import mean_above
 
 
 @dataclass(frozen=True)
 class Cliff:
-    """The cliff `layer` of a `metric`, the interval `low`..`high` of it, 0-based layers.
+    """The cliff `layer` of a `metric` and its certified limits `low`..`high`, 0-based layers.
 
-    `baseline` and `at_cliff` are the metric of the untouched model and with the image hidden from
-    the cliff layer on, as fractions; `n` the samples that the metric counts.
+    `margin` is what the metric may lose, `baseline` and `at_cliff` are the metric of the untouched
+    model and with the image hidden from `layer` on, as fractions. `n` answers about `units`
+    pictures are counted; `resolves` is the smallest margin that so many could certify, were no
+    answer to change: with a smaller `margin`, `high` is the untouched model's own layer.
     """
 
     metric: str
     layer: int
     low: int
     high: int
+    margin: float
     baseline: float
     at_cliff: float
     n: int
+    units: int
+    resolves: float
 
 
 def cliff_layer(
     table: pd.DataFrame,
     *,
     metric: str | None = None,
-    margin: float = 0.01,
-    n_resamples: int = 1000,
+    margin: float = 0.05,
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> Cliff:
     """The smallest layer from which on the pooled metric stays within `margin` of the baseline.
 
-    `table` is that of `sweep`, for one model, task and keep; its largest layer is the baseline.
-    Better than the baseline is always within. The interval is a paired percentile bootstrap over
-    samples: the same samples at every layer, the metric pooled anew, the cliff found anew. The
-    baseline's own layer is returned if no smaller one qualifies. `metric` defaults to the task's
-    main one. Raises `ValueError` for a mixed or incomplete table and an unknown metric.
+    `table` is that of `sweep`, for one model, task and keep; its largest layer is the baseline, and
+    the cliff where no smaller one qualifies. Better than the baseline is always within. `metric`
+    defaults to the task's main one; each question counts once, and the unit is the picture.
 
-    >>> table = pd.DataFrame({"model": "m", "task": "textvqa", "keep": 0,
-    ...     "sample": ["a", "a", "a", "b", "b", "b"], "layer": [0, 1, 2] * 2,
-    ...     "score": [0.0, 1.0, 1.0, 0.0, 0.6, 0.6]})
+    `layer` is the plain reading, and late on the whole: one noisy layer deep down moves it up.
+    `high` and `low` are certified, each wrong in at most (1 - confidence) / 2 of all draws of
+    pictures. `high`: the smallest layer from which on every layer's cost is surely within the
+    margin; as all of them must pass, none is tested more strictly (an intersection-union test,
+    Berger 1982). `low`: one more than the deepest layer whose cost is surely above the margin; as
+    one of many would do, each is tested as strictly as there are layers (Bonferroni). A cost is
+    that of `bounds.estimate` on each picture's contribution (`influence`); an answer that did not
+    flip may flip on the next picture, so small n certifies little.
+
+    Raises `ValueError` for a mixed or incomplete table and an unknown metric.
+
+    >>> table = pd.DataFrame([{"model": "m", "task": "textvqa", "keep": 0, "sample": f"{row}",
+    ...     "picture": "", "layer": layer, "score": float(layer > 0 or row % 2)}
+    ...     for row in range(100) for layer in range(3)])
     >>> found = cliff_layer(table)
-    >>> found.layer, found.low, found.high, found.baseline
-    (1, 1, 1, 0.8)
+    >>> found.layer, found.low, found.high, found.at_cliff, round(found.resolves, 3)
+    (1, 1, 1, 1.0, 0.036)
     """
-    n_resamples = doors.count("n_resamples", n_resamples, least=1)
     confidence = doors.number("confidence", confidence, above=True, most=1)
-    seed, margin = doors.count("seed", seed), doors.number("margin", margin)
-    task, layers, counts = _counts(table)
-    size = next(iter(counts.values())).shape[-1]
-    metric = metric or MAIN[task]
-
-    def values(index=None):  # [layer], or [layer, resample] for index [resample, draw]
-        weights = None if index is None else _times_drawn(index, size)
-        return _pooled(task, counts, metric, weights=weights)
-
-    def cliff(value):  # position of the cliff among layers, for value [layer, ...]
-        cost = value - value[-1] if metric in LOWER_IS_BETTER else value[-1] - value
-        within = cost <= margin + 1e-9  # 0.01 as a difference of fractions is not exact
-        within[-1] = True
-        return len(layers) - np.logical_and.accumulate(within[::-1]).sum(0).astype(float)
-
-    drawn = bootstrap(
-        (np.arange(size),),
-        lambda index, axis: cliff(values(index)),
-        n_resamples=n_resamples,
-        confidence_level=confidence,
-        method="percentile",
-        batch=200,
-        vectorized=True,
-        rng=seed,
-    )
-    low, high = np.quantile(
-        drawn.bootstrap_distribution,
-        [(1 - confidence) / 2, (1 + confidence) / 2],
-        method="inverted_cdf",  # a layer that occurs, not a mean of two
-    ).astype(int)
-    value = values()
-    at = int(cliff(value))
+    margin = doors.number("margin", margin)
+    found = costs(table, metric)
+    cost, layers = found.values[:-1], found.layers
+    within, above = certify(cost, margin=margin, step=found.step, confidence=confidence)
+    at = _from_on(cost.mean(-1) <= margin + 1e-9)  # a difference of fractions is not exact
     return Cliff(
-        metric=metric,
+        metric=found.metric,
         layer=layers[at],
-        low=layers[low],
-        high=layers[high],
-        baseline=float(value[-1]),
-        at_cliff=float(value[at]),
-        n=_size(counts, metric),
+        low=layers[np.flatnonzero(above)[-1]] + 1 if above.any() else 0,
+        high=layers[_from_on(within)],
+        margin=margin,
+        baseline=float(found.metrics[-1]),
+        at_cliff=float(found.metrics[at]),
+        n=found.n,
+        units=cost.shape[-1],
+        resolves=resolves(cost.shape[-1], step=found.step, confidence=confidence),
     )
 
 
-@dataclass(frozen=True)
-class Change:
-    """What hiding the image from `layer` on does to a `metric`: `baseline` becomes `truncated`.
-
-    `gain` is their difference in the direction in which the metric is better (lower for CHAIR),
-    `low`..`high` its interval; all are fractions, `n` the samples that the metric counts.
-    """
-
-    metric: str
-    layer: int
-    baseline: float
-    truncated: float
-    gain: float
-    low: float
-    high: float
-    n: int
-
-
-def change_at(
-    table: pd.DataFrame,
+def certify(
+    cost: np.ndarray,
     *,
-    layer: int,
-    metric: str | None = None,
-    n_resamples: int = 1000,
+    margin: float,
+    step: float | np.ndarray,
     confidence: float = 0.95,
-    seed: int = 0,
-) -> Change:
-    """The `Change` of a pooled metric between the untouched model and `layer`.
+    counts: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which layers `[..., layer]` are surely within the margin, and which surely above it.
 
-    `table` is that of `sweep`, for one model, task and keep, with that layer and the untouched
-    model, its largest. Meant for other samples than those that the layer was chosen on: on its own
-    ones a cliff looks better than it is. The interval is a paired percentile bootstrap over
-    samples, the metric pooled anew. `metric` defaults to the task's main one. Raises `ValueError`
-    for a mixed or incomplete table, a layer that it does not have and an unknown metric.
-
-    >>> table = pd.DataFrame({"model": "m", "task": "textvqa", "keep": 0,
-    ...     "sample": ["a", "a", "b", "b"], "layer": [9, 12] * 2, "score": [1.0, 1.0, 0.3, 0.6]})
-    >>> change = change_at(table, layer=9)
-    >>> round(change.gain, 3), round(change.low, 3), change.high, change.n
-    (-0.15, -0.3, 0.0, 2)
+    `cost` `[..., layer, unit]` is what hiding the image from a layer on takes from each unit, for
+    every layer but the untouched one; `step` (`[..., layer]`, or a number) what one answer is in
+    it; `counts` how many units each number stands for. The level is (1 - confidence) / 2, for each
+    layer within, and for all that are above together.
     """
-    n_resamples = doors.count("n_resamples", n_resamples, least=1)
-    confidence = doors.number("confidence", confidence, above=True, most=1)
-    seed, layer = doors.count("seed", seed), doors.count("layer", layer)
-    task, layers, counts = _counts(table)
-    size = next(iter(counts.values())).shape[-1]
-    metric = metric or MAIN[task]
-    if layer not in layers:
-        raise ValueError(
-            f"asked for the change at layer {layer}, found the layers {layers}; sweep that one too"
-        )
-    at = layers.index(layer)
-    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), n_resamples)
-    value = _pooled(task, counts, metric)
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    resampled = _pooled(task, counts, metric, weights=drawn)
-    tail = 50 * (1 - confidence)
-    low, high = np.nanpercentile(sign * (resampled[at] - resampled[-1]), [tail, 100 - tail])
-    return Change(
-        metric=metric,
-        layer=layer,
-        baseline=float(value[-1]),
-        truncated=float(value[at]),
-        gain=float(sign * (value[at] - value[-1])),
-        low=float(low),
-        high=float(high),
-        n=_size(counts, metric),
-    )
+    level = (1 - confidence) / 2
+    there = cost if counts is None else np.where(counts > 0, cost, 0.0)
+    worst = np.maximum(there.max(-1), step)[..., None]
+    best = np.minimum(there.min(-1), -step)[..., None]
+    if counts is not None:
+        counts = np.broadcast_to(counts, cost.shape)
+        counts = np.concatenate([counts, np.ones_like(worst)], axis=-1)
+    above = mean_above(np.concatenate([cost, worst], axis=-1), margin, counts=counts)
+    below = mean_above(-np.concatenate([cost, best], axis=-1), -margin, counts=counts)
+    return above <= level, below <= level / cost.shape[-2]
 
 
-def _pooled(task, counts, metric, *, weights=None):
-    """The metric, `[layer]` or `[layer, resample]`; refuses one that the task does not have."""
-    found = pooled(task, counts, weights=weights)
-    if metric not in found:
-        raise ValueError(
-            f"asked for the metric {metric!r} of {task}, found {sorted(found)}; use one of them"
-        )
-    return found[metric]
-
-
-def _size(counts, metric):
-    """The samples that a metric counts."""
-    first = next(iter(counts.values()))
-    return int(counts["has_image"][0].sum()) if metric == "SQA IMG Acc" else first.shape[-1]
-
-
-def _counts(table):
-    """Task, layers, and the count columns as `{name: [layer, sample]}`; refuses a mixed table."""
-    for column in ("model", "task", "keep"):
-        if (found := table[column].unique().tolist()) and len(found) > 1:
-            raise ValueError(
-                f"asked for one cliff layer, found several of {column!r} in the table: {found}; "
-                f"select one, or group the table by {column!r}"
-            )
-    grid = table.pivot(index="layer", columns="sample", values="score")
-    if grid.isna().any(axis=None) or grid.shape[0] < 2 or grid.shape[1] < 2:
-        raise ValueError(
-            f"asked for the cliff layer, found {grid.shape[0]} layers x {grid.shape[1]} samples "
-            f"with {int(grid.isna().sum().sum())} cells missing; give every sample at every layer, "
-            "at least two of each"
-        )
-    numbers = table.select_dtypes("number").columns.difference(["layer", "keep"])
-    counts = {
-        name: table.pivot(index="layer", columns="sample", values=name).to_numpy(float)
-        for name in numbers
-    }
-    return table["task"].iloc[0], grid.index.tolist(), counts
-
-
-def _times_drawn(index, size):
-    """How often each resample drew each sample: `[resample, sample]` from `[resample, draw]`."""
-    index = np.atleast_2d(index)
-    flat = index + size * np.arange(len(index))[:, None]
-    return np.bincount(flat.ravel(), minlength=len(index) * size).reshape(len(index), size)
+def _from_on(holds):
+    """The first place from which on all of `holds` `[layer]` are true, one beyond where none is."""
+    return len(holds) - int(np.logical_and.accumulate(holds[::-1]).sum())

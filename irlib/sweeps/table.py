@@ -37,14 +37,15 @@ def sweep(
 ) -> pd.DataFrame:
     """Answers and scores of every sample with the image hidden from every layer: a tidy table.
 
-    Columns `model, task, kind, sample, picture, layer, keep, answer, near_tie, score` and the count
-    columns of the task's scorer; one row a sample and layer. `picture` is a hash of what is seen,
-    "" where there is none: the unit, where several samples ask about one. `near_tie` is true where
-    the first token's logit is at most one unit in the last place of the model's dtype ahead of the
+    Columns `model, task, kind, sample, picture, asked, layer, keep, answer, near_tie, score` and
+    the count columns of the task's scorer; one row a sample and layer. `picture` is a hash of what
+    is seen, "" where there is none: the unit, where several samples ask about one. `asked` is one
+    of picture, words and length: where it is the same, the answer is. `near_tie` is true where the
+    first token's logit is at most one unit in the last place of the model's dtype ahead of the
     next, which is rounding's alone (models.rounding): elsewhere it may be another token. `layers`
     are 0-based and default to all that `keep` allows; the untouched model, layer n_layers, is
-    always among them. Each batch
-    holds `batch_size` samples, each as many times as there are layers.
+    always among them. Each batch holds `batch_size` samples, each as many times as there are
+    layers.
 
     Answers are kept in data/results (IRLIB_RESULTS) batch by batch, each known by all that
     determines it: whatever ends a sweep, the same call again computes only what is missing.
@@ -99,6 +100,7 @@ def sweep(
             "kind": sample.kind,
             "sample": sample.key,
             "picture": pictures[id(sample.image)],
+            "asked": row[:16],
             "layer": layer,
             "keep": keep,
             "answer": answers.texts[row, layer],

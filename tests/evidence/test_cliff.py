@@ -1,8 +1,11 @@
+"""The cliff's reading and its certified limits: a loop and exact binomials as oracles."""
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from irlib.evidence.cliff import change_at, cliff_layer
+from irlib.evidence.bounds import estimate, resolves
+from irlib.evidence.cliff import certify, cliff_layer
 from irlib.scores import pooled
 
 
@@ -12,7 +15,7 @@ def make_table(scores, task="textvqa", **counts):
     layers, samples = columns["score"].shape
     return pd.DataFrame(
         {
-            "model": "m", "task": task, "kind": "", "keep": 0, "answer": "",
+            "model": "m", "task": task, "kind": "", "keep": 0, "answer": "", "picture": "",
             "layer": np.repeat(np.arange(layers), samples),
             "sample": [f"s{i:04}" for i in range(samples)] * layers,
         }
@@ -26,14 +29,15 @@ def by_rate(rates, n=100):
 
 
 def test_cliff_is_the_smallest_layer_from_which_on_all_stay_within_the_margin():
-    cliff = cliff_layer(make_table(by_rate([0.2, 0.8, 0.5, 0.79, 0.81, 0.8])))
+    cliff = cliff_layer(make_table(by_rate([0.2, 0.8, 0.5, 0.79, 0.81, 0.8])), margin=0.01)
     assert (cliff.layer, cliff.baseline, cliff.at_cliff, cliff.n) == (3, 0.8, 0.79, 100)
     assert cliff.metric == "TextVQA Acc"
 
 
-def test_margin_is_one_point_unless_told_otherwise():
-    assert cliff_layer(make_table(by_rate([0.2, 0.78, 0.8]))).layer == 2
-    assert cliff_layer(make_table(by_rate([0.2, 0.79, 0.8]))).layer == 1
+def test_margin_is_five_points_unless_told_otherwise():
+    assert cliff_layer(make_table(by_rate([0.2, 0.74, 0.8]))).layer == 2
+    assert cliff_layer(make_table(by_rate([0.2, 0.75, 0.8]))).layer == 1
+    assert cliff_layer(make_table(by_rate([0.2, 0.8]))).margin == 0.05
 
 
 def test_margin_counts_a_difference_of_just_as_much():
@@ -76,46 +80,129 @@ def test_metric_is_pooled_and_no_mean_of_rows():
     assert cliff.at_cliff == f1[cliff.layer]
 
 
-def naive_interval(scores, *, margin, n_resamples, seed):
-    """Oracle: a loop over resamples, each scanned from the top down."""
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(n_resamples):
-        means = scores[:, rng.integers(scores.shape[1], size=scores.shape[1])].mean(1)
-        layer = len(means) - 1
-        while layer > 0 and means[-1] - means[layer - 1] <= margin + 1e-9:
-            layer -= 1
-        found.append(layer)
-    return np.quantile(found, [0.025, 0.975], method="inverted_cdf")
+# certified limits
 
 
-def test_interval_equals_that_of_a_naive_paired_bootstrap():
-    rng = np.random.default_rng(1)
-    ability = rng.random(80)
-    rates = [0.2, 0.45, 0.6, 0.66, 0.7, 0.71, 0.7]
-    scores = np.array([ability < rate + 0.05 * rng.standard_normal(80) for rate in rates], float)
-    cliff = cliff_layer(make_table(scores), n_resamples=4000, seed=5)
-    low, high = naive_interval(scores, margin=0.01, n_resamples=4000, seed=7)
-    assert (cliff.low, cliff.high) == (low, high)
-    assert low < high
+def naive(scores, *, margin, alpha=0.025):
+    """Oracle: a loop over layers from the deepest up, each by the interval of its own costs."""
+    cost = scores[-1] - scores[:-1]
+    high = len(cost)
+    while high > 0 and estimate(cost[high - 1], step=1, confidence=1 - 2 * alpha).high <= margin:
+        high -= 1
+    low = 0
+    for layer, one in enumerate(cost):
+        if estimate(one, step=1, confidence=1 - 2 * alpha / len(cost)).low > margin:
+            low = layer + 1
+    return low, high
 
 
-def test_pairing_keeps_the_interval_of_equal_layers_narrow():
-    """Layers 2 to 5 answer alike: drawn anew for each layer they would differ by more than 0.01."""
-    same = np.random.default_rng(2).integers(2, size=100)
-    cliff = cliff_layer(make_table([same * 0, same * 0, same, same, same, same]))
-    assert (cliff.low, cliff.layer, cliff.high) == (2, 2, 2)
+def noisy(n=200, seed=5):
+    """Scores that rise over eight layers, each sample by chance but never lost again."""
+    rng = np.random.default_rng(seed)
+    ease = rng.random(n)
+    rates = [0.2, 0.5, 0.62, 0.75, 0.78, 0.84, 0.85, 0.86]
+    return np.array([(ease < rate) ^ (rng.random(n) < 0.01) for rate in rates], float)
 
 
-def test_same_seed_gives_the_same_interval():
-    scores = np.random.default_rng(3).integers(2, size=(6, 40))
-    assert cliff_layer(make_table(scores), seed=4) == cliff_layer(make_table(scores), seed=4)
+@pytest.mark.parametrize("margin", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_limits_are_those_of_a_loop_over_layers(margin, seed):
+    scores = noisy(seed=seed)
+    found = cliff_layer(make_table(scores), margin=margin)
+    assert (found.low, found.high) == naive(scores, margin=margin)
+    assert found.low <= found.layer <= found.high
+
+
+def test_limits_widen_with_confidence():
+    sure, unsure = (cliff_layer(make_table(noisy()), confidence=c) for c in (0.999, 0.5))
+    assert sure.low < unsure.low <= unsure.high < sure.high
+    assert sure.layer == unsure.layer
+
+
+@pytest.mark.parametrize(("n", "high"), [(71, 3), (72, 1)])
+def test_a_margin_takes_as_many_flip_free_questions_as_the_exact_binomial(n, high):
+    """(1 - .05)^72 < .025 < (1 - .05)^71: with fewer, no layer but the untouched one is clear."""
+    found = cliff_layer(make_table(by_rate([0, 1, 1, 1], n)), margin=0.05)
+    assert (found.low, found.layer, found.high) == (1, 1, high)
+    assert (found.resolves <= 0.05) == (n == 72)
+    assert found.resolves == resolves(n)
+
+
+def test_equal_answers_about_one_picture_are_not_evidence_many_times():
+    scores = by_rate([0, 1, 1, 1], 100)
+    table = make_table(scores)
+    apart = cliff_layer(table)
+    together = cliff_layer(table.assign(picture=table["sample"].str[-2:].str[0]))  # ten pictures
+    assert (apart.units, together.units) == (100, 10)
+    assert (apart.n, together.n) == (100, 100)
+    assert (apart.layer, apart.low, apart.high) == (together.layer, together.low, together.high)
+    # one answer of ten is the step there: the margin that they resolve is nearly the same
+    assert together.resolves == pytest.approx(resolves(10, step=0.1))
+    # answers that flip by picture are one flip each, not ten
+    flips = scores.copy()
+    flips[2, :20] = 0
+    table = make_table(flips)
+    apart = cliff_layer(table, margin=0.3)
+    together = cliff_layer(table.assign(picture=table["sample"].str[-2:].str[0]), margin=0.3)
+    assert (apart.layer, apart.high) == (1, 1)
+    assert (together.layer, together.high) == (1, 3)
+
+
+def test_questions_asked_twice_count_once():
+    table = make_table(noisy(80))
+    table["asked"] = table["sample"].str[1:]
+    again = table.assign(sample="again " + table["sample"])
+    assert cliff_layer(pd.concat([table, again])) == cliff_layer(table)
+    other = again.assign(asked="other " + again["asked"])
+    assert cliff_layer(pd.concat([table, other])).n == 160
+
+
+def test_a_ratio_is_certified_as_its_jackknife_is():
+    """Oracle: F1 pooled anew without each of 3000 questions, and the normal interval of that."""
+    rng, n = np.random.default_rng(0), 3000
+    truth = (rng.random(n) < 0.5).astype(float)
+    rates = [0.5, 0.1, 0.03, 0.02, 0.0]
+    said = np.array([np.abs(truth - (rng.random(n) < rate)) for rate in rates])
+    counts = {"score": (said == truth) * 1.0, "said_yes": said, "is_yes": np.tile(truth, (5, 1))}
+    without = pooled("pope", counts, weights=1 - np.eye(n))["POPE F1"]
+    cost = pooled("pope", counts)["POPE F1"] @ (np.eye(5)[-1:].T - np.eye(5))[:, :4]
+    error = (without[-1:] - without[:4]).std(-1) * (n - 1) / np.sqrt(n)
+    table = make_table(task="pope", scores=counts.pop("score"), **counts)
+    for margin in (0.015, 0.022, 0.025, 0.028, 0.035, 0.05):
+        found = cliff_layer(table, margin=margin, metric="POPE F1")
+        high = 4 - np.logical_and.accumulate((cost + 1.96 * error <= margin)[::-1]).sum()
+        low = 1 + np.flatnonzero(cost - 2.498 * error > margin)[-1]  # .025 over four layers
+        assert (found.low, found.high) == (low, high)
+
+
+def test_a_score_that_rises_when_hidden_is_no_cost():
+    found = cliff_layer(make_table(by_rate([0.9, 0.95, 0.8], 200)))
+    assert (found.low, found.layer, found.high) == (0, 0, 0)
+
+
+def test_certified_layers_of_many_tables_are_each_by_itself():
+    cost = np.stack([noisy(seed=s)[-1] - noisy(seed=s)[:-1] for s in range(3)])
+    within, above = certify(cost, margin=0.05, step=1.0)
+    for one, inside, outside in zip(cost, within, above, strict=True):
+        alone = certify(one, margin=0.05, step=1.0)
+        assert (inside.tolist(), outside.tolist()) == tuple(part.tolist() for part in alone)
+    kinds = np.array([-1.0, 0.0, 1.0])
+    counts = (cost[..., None, :] == kinds[:, None]).sum(-1)
+    pooled_ = certify(np.broadcast_to(kinds, counts.shape), margin=0.05, step=1.0, counts=counts)
+    assert [part.tolist() for part in pooled_] == [within.tolist(), above.tolist()]
+
+
+def test_the_next_layer_swept_is_the_upper_limit():
+    table = make_table(by_rate([0.2, 0.5, 1, 1, 1], 100))
+    found = cliff_layer(table[table["layer"].isin([0, 3, 4])])
+    assert (found.low, found.layer, found.high) == (1, 3, 3)
 
 
 @pytest.mark.parametrize("column", ["model", "task", "keep"])
 def test_mixed_table_is_refused(column):
     table = make_table(by_rate([0.2, 0.8]))
     other = table.assign(**{column: {"model": "m2", "task": "pope", "keep": 5}[column]})
-    with pytest.raises(ValueError, match=rf"one cliff layer, found several of '{column}'"):
+    with pytest.raises(ValueError, match=rf"of one {column}, found 2 in the table"):
         cliff_layer(pd.concat([table, other]))
 
 
@@ -135,117 +222,30 @@ def test_unknown_metric_is_refused():
         cliff_layer(make_table(by_rate([0.2, 0.8])), metric="F2")
 
 
-# the change at a layer
-
-
-def test_change_of_an_accuracy_is_the_mean_difference_with_its_paired_interval():
-    draw = np.random.default_rng(0)
-    whole = (draw.random(400) < 0.9).astype(float)
-    cut = np.where(draw.random(400) < 0.1, 1 - whole, whole)
-    change = change_at(make_table([cut, whole]), layer=0, n_resamples=4000)
-    gain = cut - whole
-    half = 1.96 * gain.std() / 20
-    assert (change.baseline, change.truncated) == pytest.approx((whole.mean(), cut.mean()))
-    assert change.gain == pytest.approx(gain.mean())
-    # 4000 resamples put a percentile within a few per cent of the interval's width
-    assert change.low == pytest.approx(gain.mean() - half, abs=0.005)
-    assert change.high == pytest.approx(gain.mean() + half, abs=0.005)
-    assert (change.n, change.layer, change.metric) == (400, 0, "TextVQA Acc")
-
-
-def test_change_is_pooled_and_a_fall_of_hallucination_is_a_gain():
-    mentions = np.array([[2.0, 8.0] * 10, [2.0, 8.0] * 10])
-    hallucinated = np.array([[0.0, 1.0] * 10, [2.0, 1.0] * 10])
-    table = make_table(
-        hallucinated == 0, task="chair", mentions=mentions, hallucinated=hallucinated,
-        found=mentions - hallucinated, objects=mentions,
-    )  # fmt: skip
-    change = change_at(table, layer=0)
-    assert (change.baseline, change.truncated, change.gain) == pytest.approx((0.3, 0.1, 0.2))
-    assert 0 < change.low < 0.2 < change.high
-    # per caption it is another figure: all have an invented object, then half of them
-    assert change_at(table, layer=0, metric="CHAIRs").gain == pytest.approx(0.5)
-
-
-def test_change_counts_samples_with_a_picture_where_the_metric_does():
-    scores = np.ones((2, 30))
-    scores[0, :5] = 0
-    has_image = np.tile(np.arange(30) < 20, (2, 1))
-    table = make_table(scores, task="scienceqa", has_image=has_image)
-    assert change_at(table, layer=0).n == 20
-    assert change_at(table, layer=0).gain == pytest.approx(-5 / 20)
-    assert change_at(table, layer=0, metric="SQA Acc").gain == pytest.approx(-5 / 30)
-
-
-def test_change_at_the_untouched_model_is_none():
-    change = change_at(make_table(by_rate([0.2, 0.8])), layer=1)
-    assert (change.gain, change.low, change.high) == (0, 0, 0)
-
-
-def test_change_refuses_a_layer_that_was_not_swept():
-    with pytest.raises(ValueError, match=r"at layer 7, found the layers \[0, 1\]"):
-        change_at(make_table(by_rate([0.2, 0.8])), layer=7)
-    with pytest.raises(ValueError, match="metric 'CHAIRi' of textvqa"):
-        change_at(make_table(by_rate([0.2, 0.8])), layer=0, metric="CHAIRi")
-
-
-def noisy(n=40):
-    """Scores that rise over eight layers, each sample by chance: a cliff that moves."""
-    rng = np.random.default_rng(5)
-    rates = [0.2, 0.5, 0.6, 0.62, 0.66, 0.68, 0.7, 0.7]
-    return make_table([(rng.random(n) < rate).astype(float) for rate in rates])
-
-
-def test_another_seed_draws_other_samples_and_the_same_seed_the_same():
-    table, seeds = noisy(), [0, 1, 2, 3, 4, np.int64(5)]
-    settings = {"n_resamples": 3, "margin": 0.02}  # so few that the draws are felt
-    found = [cliff_layer(table, seed=seed, **settings) for seed in seeds]
-    assert len({(one.low, one.high) for one in found}) > 1
-    assert len({one.layer for one in found}) == 1
-    assert found == [cliff_layer(table, seed=seed, **settings) for seed in seeds]
-    changes = [change_at(table, layer=1, n_resamples=12, seed=seed) for seed in seeds]
-    assert len({(one.low, one.high) for one in changes}) > 1
-    assert changes == [change_at(table, layer=1, n_resamples=12, seed=seed) for seed in seeds]
-
-
-def test_interval_of_a_seed_is_that_of_a_loop_over_its_draws():
-    """Oracle: the draws of scipy's bootstrap of that seed, each counted by hand."""
-    table, seed = noisy(), 7
-    scores = table.pivot(index="layer", columns="sample", values="score").to_numpy()
-    rng, layers = np.random.default_rng(seed), []
-    for draw in rng.integers(0, 40, (60, 40)):
-        value = scores[:, draw].mean(1)
-        layers.append(next(i for i in range(8) if (value[i:] >= value[-1] - 0.02 - 1e-9).all()))
-    wanted = np.quantile(layers, [0.025, 0.975], method="inverted_cdf")
-    found = cliff_layer(table, seed=seed, margin=0.02, n_resamples=60)
-    assert [found.low, found.high] == wanted.tolist()
-
-
-@pytest.mark.parametrize("call", [cliff_layer, lambda t, **s: change_at(t, layer=1, **s)])
-@pytest.mark.parametrize(
-    "wrong", [{"seed": -1}, {"seed": 0.5}, {"n_resamples": 0}, {"n_resamples": 1e3}, {"seed": True}]
-)
-def test_seeds_and_resamples_that_are_none_are_refused(call, wrong):
-    with pytest.raises(ValueError, match=rf"asked for {next(iter(wrong))}=.*; give a whole number"):
-        call(noisy(), **wrong)
-
-
-@pytest.mark.parametrize("call", [cliff_layer, lambda t, **s: change_at(t, layer=1, **s)])
 @pytest.mark.parametrize("confidence", [95, -1, 0, True, "0.95", float("nan")])
-def test_a_confidence_that_is_none_is_refused(call, confidence):
+def test_a_confidence_that_is_none_is_refused(confidence):
     with pytest.raises(ValueError, match=r"confidence=.*; give a .* above 0 and at most 1"):
-        call(noisy(), confidence=confidence)
+        cliff_layer(make_table(noisy()), confidence=confidence)
 
 
-def test_a_margin_that_is_none_and_a_layer_that_is_none_are_refused():
+def test_a_margin_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"margin=-0.1, .*give a finite number of at least 0"):
-        cliff_layer(noisy(), margin=-0.1)
-    with pytest.raises(ValueError, match=r"layer=1.0, found a float"):
-        change_at(noisy(), layer=1.0)
+        cliff_layer(make_table(noisy()), margin=-0.1)
+
+
+def test_pictures_that_are_not_told_are_refused():
+    with pytest.raises(ValueError, match="found no picture"):
+        cliff_layer(make_table(noisy()).drop(columns="picture"))
+
+
+def test_a_metric_that_counts_no_answer_is_refused():
+    table = make_table(noisy(), task="scienceqa", has_image=np.zeros((8, 200)))
+    with pytest.raises(ValueError, match="asked for SQA IMG Acc, found 0 answers that it counts"):
+        cliff_layer(table)
+    assert cliff_layer(table, metric="SQA Acc").n == 200
 
 
 def test_near_ties_and_the_order_of_rows_change_no_cliff():
-    table = noisy()
-    wanted = cliff_layer(table), change_at(table, layer=2)
+    table = make_table(noisy())
     other = table.assign(near_tie=np.arange(len(table)) % 2 == 0).sample(frac=1, random_state=3)
-    assert (cliff_layer(other), change_at(other, layer=2)) == wanted
+    assert cliff_layer(other) == cliff_layer(table)

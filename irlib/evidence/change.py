@@ -1,0 +1,70 @@
+"""What hiding the image from one layer on does to a score, on other pictures than chose it."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from irlib import doors
+from irlib.evidence.bounds import estimate
+from irlib.evidence.costs import costs
+
+
+@dataclass(frozen=True)
+class Change:
+    """What hiding the image from `layer` on does to a `metric`: `baseline` becomes `truncated`.
+
+    `gain` is their difference in the direction in which the metric is better (lower for CHAIR),
+    `low`..`high` its interval; all are fractions. `n` answers about `units` pictures are counted.
+    """
+
+    metric: str
+    layer: int
+    baseline: float
+    truncated: float
+    gain: float
+    low: float
+    high: float
+    n: int
+    units: int
+
+
+def change_at(
+    table: pd.DataFrame, *, layer: int, metric: str | None = None, confidence: float = 0.95
+) -> Change:
+    """The `Change` of a pooled metric between the untouched model and `layer`.
+
+    `table` is that of `sweep`, for one model, task and keep, with that layer and the untouched
+    model, its largest. Meant for other pictures than those that the layer was chosen on: on its own
+    ones a cliff looks better than it is. The interval is that of `bounds.estimate` on each
+    picture's contribution; at the untouched model's own layer there is no change and no doubt.
+    `metric` defaults to the task's main one. Raises `ValueError` for a mixed or incomplete table, a
+    layer that it does not have and an unknown metric.
+
+    >>> table = pd.DataFrame({"model": "m", "task": "textvqa", "keep": 0, "picture": "",
+    ...     "sample": ["a", "a", "b", "b"], "layer": [9, 12] * 2, "score": [1.0, 1.0, 0.3, 0.6]})
+    >>> change = change_at(table, layer=9)
+    >>> round(change.gain, 3), change.n, change.units
+    (-0.15, 2, 2)
+    """
+    confidence = doors.number("confidence", confidence, above=True, most=1)
+    layer = doors.count("layer", layer)
+    found = costs(table, metric)
+    if layer not in found.layers:
+        raise ValueError(
+            f"asked for the change at layer {layer}, found the layers {found.layers}; sweep that "
+            "one too"
+        )
+    at = found.layers.index(layer)
+    gain = estimate(-found.values[at], step=found.step, confidence=confidence)
+    untouched = layer == found.layers[-1]
+    return Change(
+        metric=found.metric,
+        layer=layer,
+        baseline=float(found.metrics[-1]),
+        truncated=float(found.metrics[at]),
+        gain=0.0 if untouched else gain.value,
+        low=0.0 if untouched else gain.low,
+        high=0.0 if untouched else gain.high,
+        n=found.n,
+        units=gain.units,
+    )
