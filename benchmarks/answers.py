@@ -50,6 +50,14 @@ def measure(subject: Subject, settings: Settings) -> dict:
             passes="all" if len(timed) == n + 1 else f"{len(timed)} of {n + 1} layers",
             target=8 if subject.aimed else None,
         ),
+        Contender(
+            "irlib, with the log-probability of the untouched answer too",
+            lambda: answers_by_layer(
+                vlm, inputs, layers=layers, max_new_tokens=tokens, logprob=True
+            ),
+            count=counted["shared"] + (n + 1) * n * (spoken - 1),
+            agrees=lambda ours, theirs: same_answers(ours, theirs, tolerance=0, why="the same run"),
+        ),
     ]
     return subject.told | compare(
         contenders, runs=settings.runs, device=settings.device, clock=settings.clock

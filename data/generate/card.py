@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from data.generate.fitting.minis import MINIS
 from irlib import load, load_task, metrics, truncate
 from irlib.scores import LOWER_IS_BETTER, score
-from irlib.tasks.pictures import identify
+from irlib.sweeps import swapped
 
 FOLDER = Path(__file__).parents[1] / "minis"
 TASKS = ("pope", "textvqa", "scienceqa", "chair")
@@ -82,17 +82,6 @@ def answers(vlm, samples, condition: str, *, batch_size: int = 32) -> pd.DataFra
         {"task": s.task, "kind": s.kind, **score(s, texts[name])}
         for s, name in zip(samples, named, strict=True)
     )
-
-
-def swapped(samples) -> list:
-    """Return the samples with the next picture that is another one, seven rows on or more."""
-    seen = [s for s in samples if s.image is not None]
-    named = {id(s.image): identify(s.image) for s in seen}
-    turned = {}
-    for i, s in enumerate(seen):
-        on = (seen[(i + step) % len(seen)].image for step in range(7, 7 + len(seen)))
-        turned[s.key] = next(p for p in on if named[id(p)] != named[id(s.image)])
-    return [replace(s, image=turned.get(s.key)) for s in samples]
 
 
 def majority(samples, metric: str) -> float:

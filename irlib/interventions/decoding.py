@@ -51,17 +51,19 @@ class Past:
         self._seat()
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_, **__) -> tuple[Tensor, Tensor]:
-        """Note the keys and values of the new token; those of the answer up to it."""
+        """Note the keys and values of the new tokens; those of the answer up to them."""
         pair = self.answer.get(layer, (keys[:, :, :0], values[:, :, :0]))
-        if self.said == pair[0].shape[2]:
-            pair = tuple(torch.nn.functional.pad(x, (0, 0, 0, self.block)) for x in pair)
+        end = self.said + keys.shape[2]
+        if end > pair[0].shape[2]:
+            more = max(self.block, keys.shape[2])
+            pair = tuple(torch.nn.functional.pad(x, (0, 0, 0, more)) for x in pair)
             self.answer[layer] = pair
         for held, new in zip(pair, (keys, values), strict=True):
-            held[:, :, self.said] = new[:, :, 0]
-        return tuple(held[:, :, : self.said + 1] for held in pair)
+            held[:, :, self.said : end] = new
+        return tuple(held[:, :, :end] for held in pair)
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Positions before the new token."""
+        """Positions before the new tokens."""
         return self.length + self.said
 
     get_query_offset = get_seq_length
@@ -71,8 +73,8 @@ class Past:
         return self.length + self.said + length, 0
 
     def attention(self, number, query, keys, values, mask, scaling) -> Tensor:
-        """Attention `[row, head, 1, width]` of the new tokens over all that they see."""
-        device, (rows, heads, _, width) = query.device, query.shape
+        """Attention `[row, head, token, width]` of the new tokens over all that they see."""
+        device, (rows, heads, new, width) = query.device, query.shape
         sample, seat = (self.sample - self.low).to(device), self.seat.to(device)
         # a product of many channels, not yet scaled, overflows in float16
         exact = torch.float32 if query.dtype == torch.float16 else query.dtype
@@ -82,14 +84,15 @@ class Past:
             x if x is None else x.to(exact) for x in self.prompt.get(number, (None, None))
         )
         end = self.length + self.index.shape[1]
-        query = query.view(rows, keys.shape[1], -1, width)
+        query = query.reshape(rows, keys.shape[1], -1, width)
         scores = query.new_zeros(*query.shape[:3], end + keys.shape[2])
         scores[..., : self.length] = spread(gather(query, sample, seat) @ shared.mT, sample, seat)
         if prompt is not None:
             first = slice(len(prompt))
             scores[first, ..., self.length : end] = query[first] @ prompt.mT
         scores[..., end:] = query @ keys.mT
-        sight = self._sight(number, mask).to(device)[:, None, None]
+        sight = self._sight(number, mask, new).to(device)[:, None]
+        sight = sight.repeat(1, 1, query.shape[2] // new, 1)  # the heads of a group, one by one
         weights = (scores.float() * scaling).masked_fill_(~sight, -torch.inf).softmax(-1)
         weights = weights.to(query.dtype)
         seen = weights[..., end:] @ values
@@ -97,20 +100,21 @@ class Past:
             seen[first] += weights[first, ..., self.length : end] @ prompt_values
         ours = gather(weights[..., : self.length], sample, seat)
         seen += spread(ours @ shared_values, sample, seat)
-        return seen.view(rows, heads, 1, width).to(dtype)
+        return seen.view(rows, heads, new, width).to(dtype)
 
-    def _sight(self, number, mask):
-        """What the new tokens see `[row, column]`: of the run's columns, then of their own."""
-        device = self.index.device
+    def _sight(self, number, mask, new):
+        """What `new` tokens see `[row, token, column]`: of the run's columns, then of their own."""
+        device, end = self.index.device, self.length + self.said
         if mask is None:
-            seen = torch.ones(1, self.length + self.said + 1, dtype=torch.bool, device=device)
+            seen = torch.ones(new, end + new, dtype=torch.bool, device=device).tril(end)[None]
         else:
-            seen = visible(mask)[:, -1].to(device)
-        seen = seen.expand(len(self.sample), -1)
+            seen = visible(mask)[:, -new:].to(device)
+        seen = seen.expand(len(self.sample), -1, -1)
         hidden = (self.layer <= number).to(device)[:, None]
-        prompt, answer = seen[:, : self.length], seen[:, self.length :]
-        carried = prompt.gather(1, self.index) & self.real & hidden
-        return torch.cat([prompt & (self.before | ~hidden), carried, answer], 1)
+        prompt, answer = seen[..., : self.length], seen[..., self.length :]
+        carried = prompt.gather(2, self.index[:, None].expand(-1, new, -1))
+        carried = carried & (self.real & hidden)[:, None]
+        return torch.cat([prompt & (self.before | ~hidden)[:, None], carried, answer], 2)
 
 
 def gather(values: Tensor, sample: Tensor, seat: Tensor) -> Tensor:
@@ -134,15 +138,13 @@ def greedy(vlm, inputs, past: Past, logits: Tensor, limits: Sequence[int]) -> Te
     have finished leave the batch. Raises `ValueError` where logits are not finite numbers.
     """
     end, limits = vlm.end_ids, torch.as_tensor(limits)
+    banned = torch.tensor([vlm.image_token_id])
     made = torch.zeros(len(limits), int(limits.max()), dtype=torch.long)
     rows, done = torch.arange(len(limits)), torch.zeros(len(limits), dtype=torch.bool)
-    positions, text = past.made.position_ids, inputs.text["attention_mask"]
     with attend(vlm.decoder, past.attention):
         for step in range(made.shape[1]):
-            scores = logits.float()
-            check_finite("logits", scores)
-            scores[:, vlm.image_token_id] = -torch.inf
-            said = scores.argmax(-1)
+            check_finite("logits", logits)
+            said = logits.float().index_fill(1, banned.to(logits.device), -torch.inf).argmax(-1)
             made[rows, step] = said.cpu()
             done |= torch.isin(said.cpu(), end) | (limits[rows] == step + 1)
             if done.all():
@@ -151,21 +153,25 @@ def greedy(vlm, inputs, past: Past, logits: Tensor, limits: Sequence[int]) -> Te
                 left = (~done).nonzero().flatten()
                 past.stay(left)
                 rows, said, done = rows[left], said[left.to(said.device)], done[left]
-            sample = past.sample.to(text.device)
-            mask = torch.cat([text[sample], text.new_ones(len(rows), step + 1)], 1)
-            at = torch.full((len(rows), 1), past.length + step)
-            if positions is not None:
-                at = positions[
-                    ..., past.sample.to(positions.device) * (positions.shape[-2] > 1), -1:
-                ]
-                at = at + 1 + step
-            states = vlm.decoder(
-                input_ids=said[:, None].to(vlm.device),
-                attention_mask=mask.to(vlm.device),
-                position_ids=at.to(vlm.device),
-                past_key_values=past,
-                use_cache=True,
-            ).last_hidden_state
-            past.said += 1
-            logits = head(vlm, states[:, -1])
+            logits = head(vlm, hear(vlm, inputs, past, said[:, None])[:, -1])
     return made
+
+
+def hear(vlm, inputs, past: Past, ids: Tensor) -> Tensor:
+    """Normed states `[row, token, channel]` of the next tokens `ids [row, token]` of each row."""
+    positions, text = past.made.position_ids, inputs.text["attention_mask"]
+    sample, new = past.sample.to(text.device), ids.shape[1]
+    mask = torch.cat([text[sample], text.new_ones(len(ids), past.said + new)], 1)
+    at = past.length + past.said + torch.arange(new).expand(len(ids), -1)
+    if positions is not None:
+        row = past.sample.to(positions.device) * (positions.shape[-2] > 1)
+        at = positions[..., row, -1:] + 1 + past.said + torch.arange(new, device=positions.device)
+    states = vlm.decoder(
+        input_ids=ids.to(vlm.device),
+        attention_mask=mask.to(vlm.device),
+        position_ids=at.to(vlm.device),
+        past_key_values=past,
+        use_cache=True,
+    ).last_hidden_state
+    past.said += new
+    return states

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from irlib import doors
 from irlib.hooks.hooks import hooked
-from irlib.inputs.records import Answer, Inputs
+from irlib.inputs.records import Inputs
+from irlib.interventions.alone import answers_one_by_one, one_by_one
 from irlib.interventions.decoding import Past, greedy
+from irlib.interventions.likelihood import Changed, divergences, logprobs
 from irlib.interventions.prefill import Recorder, Run, head, look, run, take
-from irlib.interventions.truncation import check_keep, layer_by_row, truncate
+from irlib.interventions.truncation import check_keep, layer_by_row
 from irlib.models.finite import check_finite
 from irlib.models.rounding import margins
 
@@ -39,7 +41,7 @@ def logits_by_layer(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0
     """
     layers = _layers(inputs, layers)
     if hooked(vlm.model):
-        every = _one_by_one(
+        every = one_by_one(
             vlm, inputs, layers, keep, lambda x: vlm.forward(x, logits_to_keep=1)[:, -1]
         )
         return torch.stack([every[layer] for layer in layers])
@@ -59,11 +61,13 @@ def answers_by_layer(
     layers: Sequence[int],
     keep: int = 0,
     max_new_tokens: int | None = None,
-) -> dict[int, Answer]:
-    """The greedy `Answer` of each row with its image hidden from each of `layers` on.
+    logprob: bool = False,
+) -> dict[int, Changed]:
+    """The greedy answer of each row with its image hidden from each of `layers` on, as `Changed`.
 
     The same as `truncate(vlm, inputs, layer=layer, keep=keep)` around `vlm.answer`, layer by layer;
-    n_layers is the untouched model. A row without a picture answers once for all layers. Beside
+    n_layers is the untouched model. A row without a picture answers once for all layers. With
+    `logprob` the untouched answer is given to every variant too, in one block of its tokens. Beside
     what one generation over `inputs` takes, memory holds the layers' inputs at the carried rows
     (see `prefill.Run`) and the keys of at most `POSITIONS` positions, or of one variant. With hooks
     on the model, which would miss what layers share, or more in its generation_config than where an
@@ -79,20 +83,28 @@ def answers_by_layer(
     """
     layers, limits = _layers(inputs, layers), inputs.limits(max_new_tokens)
     if hooked(vlm.model) or not vlm.plain:
-        return _one_by_one(
-            vlm, inputs, layers, keep, lambda x: vlm.answer(x, max_new_tokens=max_new_tokens)
-        )
-    found, banned = {}, torch.tensor([vlm.image_token_id], device=vlm.device)
-    for made, variants in _parts(vlm, inputs, layers, keep, room=max(limits)):
+        return answers_one_by_one(vlm, inputs, layers, keep, max_new_tokens, logprob)
+    found, untouched, end = {}, {}, vlm.n_layers
+    banned = torch.tensor([vlm.image_token_id], device=vlm.device)
+    asked = [*layers, end] if logprob else layers
+    for made, variants in _parts(vlm, inputs, asked, keep, room=max(limits)):
         logits, index, keys = _start(vlm, made, variants, whole=True)
         most = [limits[row] for row, _ in variants]
         past = Past(made, variants, index=index, prompt=keys, most=max(most))
         first = logits.float().index_fill(1, banned, -torch.inf)
         said = vlm.read(greedy(vlm, inputs, past, logits, most), most)
-        each = zip(said.ids, said.texts, margins(first, logits.dtype), strict=True)
-        found |= dict(zip(variants, each, strict=True))
-    rows = _by_layer(found, len(inputs), layers, vlm.n_layers)
-    return {layer: Answer(*zip(*row, strict=True)) for layer, row in zip(layers, rows, strict=True)}
+        rows = [row for row, _ in variants]
+        told = [said.ids, said.texts, margins(first, logits.dtype)]
+        told.append(divergences(logits, made.logits[rows]))
+        if logprob:
+            untouched |= {row: ids for (row, layer), ids in zip(variants, said.ids, strict=True)
+                          if layer == end}  # fmt: skip
+            past = Past(made, variants, index=index, prompt=keys, most=max(most))
+            told.append(logprobs(vlm, inputs, past, logits, [untouched[row] for row in rows]))
+        found |= dict(zip(variants, zip(*told, strict=True), strict=True))
+    rows = _by_layer(found, len(inputs), layers, end)
+    each = zip(layers, rows, strict=True)
+    return {layer: Changed(*zip(*row, strict=True)) for layer, row in each}
 
 
 def _layers(inputs, layers) -> list[int]:
@@ -101,24 +113,16 @@ def _layers(inputs, layers) -> list[int]:
     return doors.counts("layers", layers, some=True)
 
 
-def _one_by_one(vlm, inputs, layers, keep, ask) -> dict:
-    """What `ask(inputs)` gives with the image hidden from each of the layers on."""
-    inputs, found = vlm.encode(inputs), {}
-    for layer in layers:
-        with truncate(vlm, inputs, layer=layer, keep=keep):
-            found[layer] = ask(inputs)
-    return found
-
-
 def _parts(vlm, inputs, layers, keep, *, room=0) -> Iterator[tuple[Run, list]]:
-    """The full pass and variants (row, layer), layers ascending, part by part of `POSITIONS`."""
+    """The full pass and variants (row, layer), layers ascending, part by part of `POSITIONS`; in
+    the first of them those of the untouched model."""
     for layer in layers:
         check_keep(inputs, keep, layer_by_row(vlm, inputs, layer))
     inputs = vlm.encode(inputs)
     made = run(vlm, inputs, layers=layers, keep=keep, whole=room > 0)
     rows = enumerate(inputs.spans.image.any(1).tolist())
     wanted = [(row, layer) for row, seen in rows for layer in (layers if seen else [vlm.n_layers])]
-    wanted = list(dict.fromkeys(wanted))
+    wanted = sorted(dict.fromkeys(wanted), key=lambda variant: variant[1] < vlm.n_layers)
     size = max(1, POSITIONS // (made.real.shape[1] + room + 1))
     for first in range(0, len(wanted), size):
         yield made, sorted(wanted[first : first + size], key=lambda variant: variant[1])

@@ -42,7 +42,7 @@ def claims_table(table: pd.DataFrame) -> Figure:
         rows.append((row, says, told, tall(says, SIZE) + tall(told, SIZE) + 0.07))
     height = sum(high for *_, high in rows) + 0.25
     (model,) = table["model"].unique()
-    figure = Drawing(height + 0.25, title=model, foot=FOOT)
+    figure = Drawing(height + 0.4, title=model, foot=FOOT)
     axes = figure.place(WIDE + 0.1, 0.05, PAGE - WIDE - 0.1 - 2 * EDGE, height - 0.05)
     axes.set(ylim=(height - 0.05, 0), xlim=_limits(table))
     axes.axvline(0, color=GREY, lw=0.6)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -23,28 +24,39 @@ log = logging.getLogger(__name__)
 
 SCHEMA = pa.schema(
     {"row": pa.string(), "layer": pa.int32(), "answer": pa.string(), "margin": pa.float32()}
+    | {"kl": pa.float64(), "logprob": pa.float64()}  # nats; logprob is NaN where it was not asked
     | {"task": pa.string(), "key": pa.string()}  # for a reader of the shard: nothing hangs on them
 )
 STALE = 3600  # seconds after which a file half written was left by a process that is no more
+
+
+class Told(NamedTuple):
+    """An answer, how far its first token was ahead (models.rounding), the KL of that token from the
+    untouched model and the log-probability of the untouched answer, in nats; NaN where not asked.
+    """
+
+    answer: str
+    margin: float
+    kl: float
+    logprob: float = float("nan")
 
 
 class Answers:
     """The answers of one setting: those kept in its folder and those added since, by row and layer.
 
     `setting` is all that determines an answer besides its row, as JSON; None keeps nothing on disk.
-    `texts[row, layer]` is an answer, `row` a `provenance.asked`, `margins[row, layer]` how far its
-    first token was ahead. With `fresh` what was kept before does not count; of two answers of a row
-    the newer counts. Raises `OSError` where the folder cannot be written.
+    `told[row, layer]` is a `Told`, `row` a `provenance.asked`. With `fresh` what was kept before
+    does not count; of two answers of a row the newer counts. Raises `OSError` where the folder
+    cannot be written.
 
     >>> answers = Answers(None)
-    >>> answers.add([("abc", 0, "yes", 312.0, "pope", "random/1")])
+    >>> answers.add([("abc", 0, *Told("yes", 312.0, 0.1), "pope", "random/1")])
     >>> answers.missing("abc", [0, 1])
     [1]
     """
 
     def __init__(self, setting: Mapping | None, *, name: str = "", fresh: bool = False):
-        self.texts: dict[tuple[str, int], str] = {}
-        self.margins: dict[tuple[str, int], float] = {}
+        self.told: dict[tuple[str, int], Told] = {}
         self.folder: Path | None = None
         self._seen: set[str] = set()
         if setting is None:
@@ -64,13 +76,14 @@ class Answers:
 
     def missing(self, row: str, layers: Iterable[int]) -> list[int]:
         """The layers whose answer is not there."""
-        return [layer for layer in layers if (row, layer) not in self.texts]
+        return [layer for layer in layers if (row, layer) not in self.told]
 
     def refresh(self) -> None:
         """Read the shards that were written since the last time, by this process or another.
 
         A shard whose bytes do not have the checksum in its name is renamed to .damaged and told in
-        the log; its rows are missing again.
+        the log; its rows are missing again. So are those of a shard with other columns, from
+        another version of irlib, which stays as it is.
         """
         found = self.folder.glob("*.parquet") if self.folder else ()
         new = [path for path in found if path.name not in self._seen]
@@ -85,20 +98,22 @@ class Answers:
                     path.replace(path.with_suffix(".damaged"))
                 continue
             self._seen.add(path.name)
-            table = parquet.read_table(io.BytesIO(data), columns=SCHEMA.names[:4])
+            table = parquet.read_table(io.BytesIO(data))
+            if not table.schema.equals(SCHEMA):
+                log.warning("%s has other columns; its rows are computed again", path)
+                continue
             self._note(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def _note(self, rows):
-        for row, layer, text, margin, *_ in rows:
-            self.texts[row, layer], self.margins[row, layer] = text, margin
+        for row, layer, *told, _, _ in rows:
+            self.told[row, layer] = Told(*told)
 
-    def add(self, rows: Sequence[tuple[str, int, str, float, str, str]]) -> None:
-        """Keep answers, `(row, layer, answer, margin, task, key)` each, as one shard; known ones
-        are there.
+    def add(self, rows: Sequence[tuple]) -> None:
+        """Keep answers, `(row, layer, *Told, task, key)` each, as one shard; known ones are there.
 
         Raises `OSError` where it cannot be written: then it is not there at all, the others are.
         """
-        rows = [row for row in rows if row[:2] not in self.texts]
+        rows = [row for row in rows if row[:2] not in self.told]
         if not rows:
             return
         if self.folder:

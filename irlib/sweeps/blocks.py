@@ -17,16 +17,11 @@ from irlib.hooks.registry import attention_of
 from irlib.interventions.staircase import answers_by_layer
 from irlib.models.loading import load
 from irlib.store import provenance, sources
+from irlib.sweeps.answers import Told
 from irlib.tasks.samples import Sample
 
-MUST_AGREE = (
-    "model",
-    "weights",
-    "words",
-    "dtype",
-    "autocast",
-    "instrument",
-)  # between a worker and who asks it
+# between a worker and who asks it
+MUST_AGREE = ("model", "weights", "words", "dtype", "autocast", "instrument")
 SOURCES = sources.instrument()  # of what was imported, whatever becomes of the files later
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -68,9 +63,9 @@ class Source:
 
 
 class Said(NamedTuple):
-    """What one row said by layer, each text with its first token's margin, or why nothing."""
+    """What one row said by layer, or why nothing."""
 
-    texts: dict[int, tuple[str, float]]
+    told: dict[int, Told]
     failure: str = ""
 
 
@@ -167,8 +162,7 @@ def _ask(vlm, samples, layers, options) -> list[Said]:
         inputs = vlm.prepare(samples)
         said = answers_by_layer(vlm, inputs, layers=layers, **options)
         return [
-            Said({layer: (said[layer].texts[row], said[layer].margins[row]) for layer in layers})
-            for row in range(len(inputs))
+            Said({layer: _told(said[layer], row) for layer in layers}) for row in range(len(inputs))
         ]
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         short = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -180,6 +174,11 @@ def _ask(vlm, samples, layers, options) -> list[Said]:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return [said for sample in samples for said in _ask(vlm, [sample], layers, options)]
+
+
+def _told(said, row) -> Told:
+    found = (said.texts, said.margins, said.kl, said.logprob)
+    return Told(*(one[row] for one in found if one))
 
 
 def _words(vlm) -> str:

@@ -29,7 +29,7 @@ def fill(
 ) -> dict[str, str]:
     """Bring each row's answer at every layer into the store; `{row: reason}` of those that failed.
 
-    `submit(samples, layers of each)` gives a future of one (texts by layer, failure) a sample;
+    `submit(samples, layers of each)` gives a future of one (`Told` by layer, failure) a sample;
     `at_once` blocks are under way and `done` is told how many rows each had. Blocks come from the
     request and not from what is missing, so that a sweep that goes on has the same batches:
     neighbours in a batch move the last digits. A block that another process works on is come back
@@ -147,9 +147,9 @@ def _leave(answers, samples, running):
 def _keep(answers, samples, missing, said) -> dict[str, str]:
     """Write the answers of a block; return its failures."""
     rows, failed = [], {}
-    for row, (texts, failure) in zip(missing, said, strict=True):
+    for row, (told, failure) in zip(missing, said, strict=True):
         task, key = samples[row].task, samples[row].key
-        rows += [(row, layer, text, margin, task, key) for layer, (text, margin) in texts.items()]
+        rows += [(row, layer, *one, task, key) for layer, one in told.items()]
         if failure:
             log.warning("%s %s could not be answered: %s", task, key, failure)
             failed[row] = failure

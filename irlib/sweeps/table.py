@@ -2,10 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from contextlib import nullcontext
-from dataclasses import replace
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -13,9 +12,10 @@ from tqdm.auto import tqdm
 from irlib import doors
 from irlib.hooks.hooks import hooked
 from irlib.scores import score
-from irlib.store import provenance, sources
+from irlib.store import sources
 from irlib.sweeps import blocks, engines
 from irlib.sweeps.answers import Answers, capacity
+from irlib.sweeps.asking import all_layers, as_samples, rows_of, why_not
 from irlib.sweeps.filling import ending, fill, telling
 from irlib.tasks.pictures import identify
 from irlib.tasks.samples import Sample
@@ -31,21 +31,25 @@ def sweep(
     keep: int = 0,
     batch_size: int = 8,
     max_new_tokens: int | None = None,
+    logprob: bool = False,
     progress: bool = True,
     executor: Executor | None = None,
     store: bool = True,
 ) -> pd.DataFrame:
     """Answers and scores of every sample with the image hidden from every layer: a tidy table.
 
-    Columns `model, task, kind, sample, picture, asked, layer, keep, answer, near_tie, score` and
+    Columns `model, task, kind, sample, picture, asked, layer, keep, answer, near_tie, kl, score` and
     the count columns of the task's scorer; one row a sample and layer. `picture` is a hash of what
     is seen, "" where there is none: the unit, where several samples ask about one. `asked` is one
     of picture, words and length: where it is the same, the answer is. `near_tie` is true where the
     first token's logit is at most one unit in the last place of the model's dtype ahead of the
-    next, which is rounding's alone (models.rounding): elsewhere it may be another token. `layers`
-    are 0-based and default to all that `keep` allows; the untouched model, layer n_layers, is
-    always among them. Each batch holds `batch_size` samples, each as many times as there are
-    layers.
+    next, which is rounding's alone (models.rounding): elsewhere it may be another token. `kl` is
+    KL(untouched || hidden) of the first token, in nats over the whole vocabulary; with `logprob`
+    there is a column of that name, the log-probability, in nats summed over its tokens, that is
+    left to the untouched model's answer (NaN where that is empty), for one block of its tokens more
+    a layer. `layers` are 0-based and default to all that `keep` allows; the untouched model, layer
+    n_layers, is always among them. Each batch holds `batch_size` samples, each as many times as
+    there are layers.
 
     Answers are kept in data/results (IRLIB_RESULTS) batch by batch, each known by all that
     determines it: whatever ends a sweep, the same call again computes only what is missing.
@@ -63,13 +67,14 @@ def sweep(
     >>> len(table), "score" in table
     (2, True)
     """
-    samples, batch_size = _samples(samples), doors.count("batch_size", batch_size, least=1)
+    samples, batch_size = as_samples(samples), doors.count("batch_size", batch_size, least=1)
     if max_new_tokens is not None:
         max_new_tokens = doors.count("max_new_tokens", max_new_tokens, least=1)
+    doors.kind("logprob", logprob, bool, give="True or False")
     keep = doors.count("keep", keep)
-    layers = _layers(vlm, layers, keep)
-    options = {"keep": keep, "max_new_tokens": max_new_tokens}
-    rows, distinct, failed = _rows(samples, max_new_tokens)
+    layers = all_layers(vlm, layers, keep)
+    options = {"keep": keep, "max_new_tokens": max_new_tokens, "logprob": logprob}
+    rows, distinct, failed = rows_of(samples, max_new_tokens)
     todo = [list(distinct)[i : i + batch_size] for i in range(0, len(distinct), batch_size)]
     quiet = True if not progress or os.environ.get("TQDM_DISABLE") else None
     with (
@@ -90,7 +95,7 @@ def sweep(
                 done=bar.update,
             )  # fmt: skip
     if failed:
-        raise ValueError(_told(samples, rows, failed, answers.folder, executor))
+        raise ValueError(why_not(samples, rows, failed, answers.folder, executor))
     shown = {id(sample.image): sample.image for sample in samples}  # many ask about one
     pictures = {name: identify(image) for name, image in shown.items()}
     return pd.DataFrame(
@@ -103,55 +108,16 @@ def sweep(
             "asked": row[:16],
             "layer": layer,
             "keep": keep,
-            "answer": answers.texts[row, layer],
-            "near_tie": answers.margins[row, layer] <= 1,
-            **score(sample, answers.texts[row, layer]),
+            "answer": told.answer,
+            "near_tie": told.margin <= 1,
+            "kl": told.kl,
+            **({"logprob": told.logprob} if logprob else {}),
+            **score(sample, told.answer),
         }
         for row, sample in zip(rows, samples, strict=True)
         for layer in layers
+        for told in [answers.told[row, layer]]
     )
-
-
-def _layers(vlm, layers, keep) -> list[int]:
-    """The layers in order, the untouched model's among them; refused where one is not there."""
-    least = 1 if keep else 0
-    layers = range(least, vlm.n_layers) if layers is None else layers
-    layers = sorted({*doors.counts("layers", layers, most=vlm.n_layers), vlm.n_layers})
-    if layers[0] < least:
-        raise ValueError(
-            f"asked to sweep over layers {layers} with keep={keep}, found no layer before the "
-            f"first to rank tokens by; give layers in {least}..{vlm.n_layers}, or keep=0"
-        )
-    return layers
-
-
-def _samples(samples) -> list[Sample]:
-    """The samples asked for: a list of them, or one alone."""
-    samples = [samples] if isinstance(samples, Sample) else samples
-    doors.kind("samples", samples, Iterable, give="samples of load_task(...)")
-    samples = list(samples)
-    if not samples:
-        raise ValueError("asked to sweep over samples, found none; give at least one")
-    for place, sample in enumerate(samples):
-        doors.kind(f"samples[{place}]", sample, Sample, give="samples of load_task(...)")
-        doors.count(f"samples[{place}].max_new_tokens", sample.max_new_tokens, least=1)
-    return samples
-
-
-def _rows(samples, max_new_tokens):
-    """What each sample is known by, the distinct ones (what is asked twice is answered once), and
-    those whose picture cannot even be read, with the reason."""
-    rows, failed = [], {}
-    for place, sample in enumerate(samples):
-        try:
-            rows.append(provenance.asked(sample, max_new_tokens=max_new_tokens))
-        except (OSError, ValueError) as error:
-            rows.append(f"unread {place}")
-            failed[rows[-1]] = f"{type(error).__name__}: {error}"
-    # of a row no more goes to a worker than the answer hangs on
-    bare = [replace(sample, reference={}, boxes=()) for sample in samples]
-    distinct = dict(reversed([*zip(rows, bare, strict=True)]))  # the first of several equal ones
-    return rows, {row: distinct[row] for row in dict.fromkeys(rows) if row not in failed}, failed
 
 
 def _here(vlm, options, kept):
@@ -162,7 +128,7 @@ def _here(vlm, options, kept):
         done.set_result(blocks.answer(vlm, samples, wanted, **options))
         return done
 
-    return blocks.describe(vlm) | {"keep": options["keep"]} if kept else None, submit
+    return blocks.describe(vlm) | _setting(options) if kept else None, submit
 
 
 def _there(vlm, options, executor):
@@ -180,7 +146,12 @@ def _there(vlm, options, executor):
     def submit(samples, wanted):
         return executor.submit(blocks.answer_there, source, there, samples, wanted, options)
 
-    return there | {"keep": options["keep"]}, submit
+    return there | _setting(options), submit
+
+
+def _setting(options) -> dict:
+    """What of the options an answer hangs on: how long it may be is part of the row."""
+    return {key: value for key, value in options.items() if key != "max_new_tokens"}
 
 
 def _hooked(vlm) -> bool:
@@ -196,19 +167,3 @@ def _edited() -> bool:
     if found := sources.instrument() != blocks.SOURCES:
         log.warning("irlib was edited since it was imported: answers are neither kept nor taken")
     return found
-
-
-def _told(samples, rows, failed, folder, executor) -> str:
-    """What failed, row by row, what is kept, and what to do."""
-    lost = [(s, failed[row]) for s, row in zip(samples, rows, strict=True) if row in failed]
-    lines = [f"  {sample.task} {sample.key}: {reason}" for sample, reason in lost]
-    kept = f"{len(samples) - len(lost)} are kept in {folder}" if folder else "nothing is kept"
-    seen = "; a picture's path must be readable where the workers are" if executor else ""
-    short = "; a smaller batch_size does not help here, rows were tried alone" * any(
-        "memory" in reason for _, reason in lost
-    )
-    return (
-        f"asked for the answers of {len(samples)} samples, found {len(lost)} that could not be had"
-        f" ({kept}):\n" + "\n".join(lines) + "\nrepair these or leave them out, and run again: only"
-        f" what is missing is computed{seen}{short}"
-    )

@@ -10,7 +10,7 @@ import pytest
 from irlib import store
 from irlib.store import provenance
 from irlib.sweeps import answers
-from irlib.sweeps.answers import Answers
+from irlib.sweeps.answers import Answers, Told
 
 SETTING = {"model": "abc", "keep": 0}
 STRANGE = ["", "NaN", "None", "null", "a\nb\x00c", "ja 🐈", " kept ", "0"]
@@ -23,7 +23,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def rows(*names: str, text: str = "yes", layers=(0, 1)):
-    return [(name, layer, text, 2.5, "pope", f"key {name}") for name in names for layer in layers]
+    return [
+        (name, layer, *Told(text, 2.5, 0.25), "pope", f"key {name}")
+        for name in names
+        for layer in layers
+    ]
 
 
 def shards(folder):
@@ -31,11 +35,11 @@ def shards(folder):
 
 
 def test_answers_are_read_back_as_the_very_strings_they_were():
-    wanted = {(str(i), 3): text for i, text in enumerate(STRANGE)}
+    wanted = {(str(i), 3): Told(text, 0.5, 1 / 3, -0.1) for i, text in enumerate(STRANGE)}
     kept = Answers(SETTING)
-    kept.add([(row, layer, text, 0.5, "t", "k") for (row, layer), text in wanted.items()])
-    assert kept.texts == wanted
-    assert Answers(SETTING).texts == wanted
+    kept.add([(row, layer, *one, "t", "k") for (row, layer), one in wanted.items()])
+    assert kept.told == wanted
+    assert Answers(SETTING).told == wanted
 
 
 def test_only_what_no_shard_holds_is_missing():
@@ -69,7 +73,7 @@ def test_what_is_there_is_not_written_again(folder):
     kept.add(rows("b", "c"))
     kept.add(rows("a"))
     assert [path.name.split("-")[0] for path in shards(folder)] == ["2", "4"]
-    assert len(Answers(SETTING).texts) == 6
+    assert len(Answers(SETTING).told) == 6
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flip", "zeros"])
@@ -98,6 +102,33 @@ def test_a_damaged_shard_is_set_aside_told_and_its_rows_alone_are_missing(folder
     assert path.with_suffix(".damaged").is_file()
 
 
+@pytest.mark.parametrize("columns", ["fewer", "others"])
+def test_a_shard_with_other_columns_is_left_alone_and_its_rows_are_missing(folder, columns, caplog):
+    """As another version of irlib wrote it: read by name or place it would give wrong numbers."""
+    from pyarrow import parquet
+
+    kept = Answers(SETTING)
+    kept.add(rows("a"))
+    [path] = shards(folder)
+    table = parquet.read_table(path)
+    if columns == "fewer":
+        table = table.drop_columns(["kl", "logprob"])
+    else:
+        names = ["logprob" if name == "kl" else "kl" if name == "logprob" else name
+                 for name in table.column_names]  # fmt: skip
+        table = table.rename_columns(names)
+    path.unlink()
+    parquet.write_table(table, path)
+    data = path.read_bytes()
+    path = path.rename(path.with_name(f"2-{answers._checksum(data)}.parquet"))
+    kept = Answers(SETTING)
+    assert kept.missing("a", [0, 1]) == [0, 1]
+    assert f"{path} has other columns" in caplog.text
+    kept.add(rows("a"))
+    assert Answers(SETTING).told["a", 0].kl == 0.25
+    assert path.read_bytes() == data
+
+
 def test_any_single_bit_that_flips_is_found(folder):
     kept = Answers(SETTING)
     kept.add(rows("a"))
@@ -105,9 +136,9 @@ def test_any_single_bit_that_flips_is_found(folder):
     data = path.read_bytes()
     for place in range(0, len(data), 97):
         path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
-        assert Answers(SETTING).texts == {}
+        assert Answers(SETTING).told == {}
         path.write_bytes(data)
-    assert len(Answers(SETTING).texts) == 2
+    assert len(Answers(SETTING).told) == 2
 
 
 def test_a_full_disk_leaves_what_was_finished_and_nothing_half_written(folder, monkeypatch):
@@ -125,7 +156,7 @@ def test_a_full_disk_leaves_what_was_finished_and_nothing_half_written(folder, m
     assert sorted(folder.rglob("*")) == before
     assert kept.missing("b", [0]) == [0]  # not taken for kept either
     kept.add(rows("b"))
-    assert len(Answers(SETTING).texts) == 4
+    assert len(Answers(SETTING).told) == 4
 
 
 def test_a_shard_that_was_cut_off_is_no_shard_and_is_cleaned_away_when_it_is_old(folder):
@@ -135,7 +166,7 @@ def test_a_shard_that_was_cut_off_is_no_shard_and_is_cleaned_away_when_it_is_old
         part.write_bytes(b"PAR1")
     hours_ago = time.time() - 2 * answers.STALE
     os.utime(old, (hours_ago, hours_ago))
-    assert Answers(SETTING).texts == {}
+    assert Answers(SETTING).told == {}
     assert not old.exists()
     assert young.exists()  # its process may be at work
 
@@ -143,10 +174,10 @@ def test_a_shard_that_was_cut_off_is_no_shard_and_is_cleaned_away_when_it_is_old
 def test_fresh_answers_stand_before_those_from_before():
     Answers(SETTING).add(rows("a", "b", text="old"))
     fresh = Answers(SETTING, fresh=True)
-    assert fresh.texts == {}
+    assert fresh.told == {}
     fresh.add(rows("a", text="new"))
-    texts = Answers(SETTING).texts
-    assert (texts["a", 0], texts["b", 0]) == ("new", "old")
+    told = Answers(SETTING).told
+    assert (told["a", 0].answer, told["b", 0].answer) == ("new", "old")
 
 
 def test_a_row_is_one_claimants_until_it_lets_go_and_then_its_answers_are_seen():
@@ -175,7 +206,7 @@ def test_a_lock_whose_file_is_gone_locks_nothing_for_others():
 def test_a_store_that_holds_everything_is_read_where_nothing_can_be_written(monkeypatch):
     Answers(SETTING).add(rows("a"))
     monkeypatch.setattr(store, "write", lambda *_: pytest.fail("the store was written"))
-    assert len(Answers(SETTING).texts) == 2
+    assert len(Answers(SETTING).told) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_told(folder):

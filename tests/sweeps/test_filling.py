@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from irlib.sweeps import filling
-from irlib.sweeps.answers import Answers
+from irlib.sweeps.answers import Answers, Told
 from irlib.sweeps.filling import fill
 
 SETTING, LAYERS = {"model": "abc"}, [0, 1]
@@ -36,7 +36,7 @@ def test_claims_are_let_go_of_after_an_interrupt(where, at_once, answers, monkey
         if where == "result":
             future.set_exception(KeyboardInterrupt())
         elif where in ("add", "done"):
-            future.set_result([(dict.fromkeys(LAYERS, ("yes", 1.0)), "")] * len(samples))
+            future.set_result([(dict.fromkeys(LAYERS, Told("yes", 1.0, 0.0)), "")] * len(samples))
         under_way.append(future)
         return future
 

@@ -70,6 +70,12 @@ def same(found, wanted):
     assert_frame_equal(found, wanted, check_exact=True)
 
 
+def alike(found, wanted):
+    """The same but for the rounding of another batch, or of weights at another address."""
+    same(found.drop(columns="kl"), wanted.drop(columns="kl"))
+    assert np.allclose(found["kl"], wanted["kl"], atol=1e-4)
+
+
 def test_a_table_from_the_store_is_the_one_that_was_computed(tiny_llava, many, computed):
     wanted = run(tiny_llava, many, store=False)
     assert len(wanted) == 7 * 5
@@ -256,7 +262,7 @@ def test_numbers_that_are_not_finite_are_the_fault_of_their_row_alone(tiny_llava
     with pytest.raises(ValueError, match="found 1 that could not be had") as told:
         run(vlm, samples)
     assert "pope b: ValueError: asked the model for an answer, found logits" in str(told.value)
-    same(run(vlm, samples[:1]), run(tiny_llava, samples[:1]).assign(model="sick"))
+    alike(run(vlm, samples[:1]), run(tiny_llava, samples[:1]).assign(model="sick"))
 
 
 def test_a_batch_without_memory_is_tried_row_by_row(tiny_llava, many, monkeypatch):
@@ -333,12 +339,13 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_finished(
         ({"max_new_tokens": 0}, "max_new_tokens=0, found it out of range; .*at least 1"),
         ({"max_new_tokens": 2.5}, "max_new_tokens=2.5, found a float"),
         ({"max_new_tokens": True}, "max_new_tokens=True, found a bool"),
+        ({"logprob": 1}, "take 1 as logprob, found a int; give True or False"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_runs(
     tiny_llava, samples, computed, options, message
 ):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         run(tiny_llava, samples, **options)
     assert computed == []
 
@@ -564,6 +571,39 @@ def test_a_near_tie_is_kept_with_the_answers(tiny_llava, samples, computed, monk
     same(run(tiny_llava, samples), wanted)
 
 
+def test_kl_and_log_probability_are_those_of_one_truncated_forward(
+    tiny_llava, samples, text_sample, computed
+):
+    """Oracle: torch's own divergence and cross-entropy over prompt and answer in one sequence."""
+    asked = [*samples, text_sample]
+    plain = run(tiny_llava, asked)
+    table = run(tiny_llava, asked, logprob=True)
+    same(table.drop(columns="logprob"), plain)
+    assert len(computed) == 4  # not taken for what was kept without
+    same(run(tiny_llava, asked, logprob=True), table)
+    some = run(tiny_llava, asked, logprob=True, layers=[2], store=False)
+    assert np.allclose(some["logprob"], table[table.layer.isin([2, 4])]["logprob"], atol=1e-3)
+    assert len(computed) == 6
+    table = table.set_index(["sample", "layer"])
+    for sample in asked:
+        inputs = tiny_llava.prepare(sample)
+        whole = inputs.followed_by(answer := tiny_llava.answer(inputs))
+        first, ids = inputs.length - 1, answer.ids[0]
+        with torch.no_grad():
+            before = tiny_llava.forward(whole)[0, first].log_softmax(-1)
+            for layer in range(5):
+                with truncate(tiny_llava, inputs, layer=layer):
+                    logits = tiny_llava.forward(whole)[0, first:-1]
+                after = logits[0].log_softmax(-1)
+                kl = torch.nn.functional.kl_div(after, before, reduction="sum", log_target=True)
+                told = table.loc[sample.key, layer]
+                assert told["kl"] == pytest.approx(kl.item(), abs=1e-3)
+                left = -torch.nn.functional.cross_entropy(logits, ids, reduction="sum").item()
+                assert told["logprob"] == pytest.approx(left, abs=1e-3)
+        assert table.loc[sample.key, 4]["kl"] == 0
+    assert table.loc["a"]["kl"].max() > 0.01
+
+
 def test_answers_under_autocast_are_others_and_known_by_it(tiny_llava, samples, computed):
     wanted = run(tiny_llava, samples)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -614,7 +654,7 @@ def test_an_interrupt_keeps_what_workers_have_finished_and_lets_go_of_the_rest(
     assert [future.cancelled() for future in stuck.futures] == [
         place >= ready for place in range(4)
     ]
-    kept = Answers(blocks.describe(tiny_llava) | {"keep": 0})
+    kept = Answers(blocks.describe(tiny_llava) | {"keep": 0, "logprob": False})
     rows = [provenance.asked(sample) for sample in many]
     assert [not kept.missing(row, range(5)) for row in rows] == [
         place < 2 * ready for place in range(7)
