@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from irlib import store
+from irlib import doors, store
 from irlib.reproduce import parameters
 from irlib.reproduce.parameters import declared, typed
 from irlib.reproduce.profiles import settings_of
@@ -67,7 +67,7 @@ def plan(
         full = {name: default for name, (_, default) in told.items()} | values
         _check(stem, full, told)
         place = store.figures("trials" if settings else str(full.get("profile", profile)))
-        place = (Path(out).expanduser() if out else place).absolute()
+        place = (doors.path("out", out) if out else place).absolute()
         kinds = (*OUTPUTS, *["pdf"] * pdf)
         made = () if stem in NO_FIGURE else tuple(place / f"{stem}.{kind}" for kind in kinds)
         jobs.append(
@@ -160,12 +160,12 @@ def _absolute(value: str | list[str]) -> str | list[str]:
     if isinstance(value, list):
         return [_absolute(item) for item in value]
     keep = value in ("hub", "bundled") or _bundled(value) or not _local(value)
-    return value if keep else str(Path(value).expanduser().resolve())
+    return value if keep else str(doors.path("a folder", value).resolve())
 
 
 def _local(place: str) -> bool:
     """Whether that is a folder on this machine: an empty text is not the current one."""
-    return bool(place.strip()) and Path(place).expanduser().is_dir()
+    return bool(place.strip()) and doors.path("a folder", place).is_dir()
 
 
 def _weights(model: str) -> bool:

@@ -135,7 +135,7 @@ def _told(whose: str) -> Iterator[None]:
 def _place(name: str, source: str | Path) -> str | Path:
     """Return the task's own folder where the source is one of several tasks, else the source."""
     bundled = source in BUNDLES  # a Path is no str
-    folder = store.root() / BUNDLES[source] if bundled else Path(source).expanduser()
+    folder = store.root() / BUNDLES[source] if bundled else doors.path("source", source)
     return folder / name if (folder / name).is_dir() else source
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irlib import store
+from irlib import doors, store
 from irlib.scores import chair, lemmas
 from irlib.tasks import hub, originals, pictures, splits
 
@@ -179,7 +179,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _there(what: str, named: str | Path) -> Path:
-    folder = Path(named).expanduser().resolve()
+    folder = doors.path("a folder", named).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{what} was asked for from {named}; there is no such folder; give a folder laid out "
