@@ -110,7 +110,7 @@ def metrics(
 def rescore(table: pd.DataFrame, samples, *, parser: str = "official") -> pd.DataFrame:
     """Return the table with its answers scored again, by another parser or rule; all else stays.
 
-    `table` has task, sample and answer, as sweep() gives it; `samples` are those it was made of, or one.
+    `table` has task, sample and answer, as sweep() gives it; `samples` are those it was made of.
     Raises ValueError for a row whose sample is not among them, for two samples of one task and key
     that are scored against different things, and for an answer that is no text.
 
