@@ -30,4 +30,5 @@ if TYPE_CHECKING:
     from irlib.tasks.loading import load_task as load_task
     from irlib.tasks.samples import Sample as Sample
 
+__version__ = "0.2.0"
 __getattr__, __dir__, __all__ = face(__name__)

@@ -12,6 +12,7 @@ from torch import Tensor
 from irlib import doors
 from irlib.hooks.hooks import rows
 from irlib.inputs.records import SEGMENTS, Answer, Inputs
+from irlib.models.spelling import spelled
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class AttentionMaps:
 def attention_flow(
     vlm,
     inputs: Inputs,
-    answer: Answer,
+    answer: Answer | str | Sequence[str],
     *,
     queries: Sequence[str] = ("answer",),
     renormalise: bool = False,
@@ -56,8 +57,8 @@ def attention_flow(
     head, query, key]`, and where they would take more than `memory` GiB, these in parts. A row
     whose answer is empty (the model ended at once) has NaN at the query "answer", and is named in
     the log. Inside torch.autocast the model computes in fewer bits, the shares of its weights in
-    float32. Raises `ValueError` for an unknown query, one that a row does not have, and answers of
-    another number than rows.
+    float32. An `answer` given as text is spelled as models.spelling tells. Raises `ValueError` for
+    an unknown query, one that a row does not have, and answers of another number than rows.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -68,12 +69,14 @@ def attention_flow(
     """
     doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
     memory = doors.number("memory", memory, above=True)
+    renormalise, first = doors.flag("renormalise", renormalise), doors.flag("first", first)
     queries = (queries,) if isinstance(queries, str) else queries
     if not isinstance(queries, Iterable) or not (queries := tuple(queries)):
         raise ValueError(
             f"asked for the attention of {queries!r}, found no segment in it; use some of "
             f"{SEGMENTS}"
         )
+    answer = spelled(vlm, inputs, answer)
     whole = inputs.followed_by(answer)
     for row in set(range(len(inputs))) - set(answer.spoken):
         sample = inputs.samples[row]
@@ -120,7 +123,7 @@ def attention_flow(
 def attention_map(
     vlm,
     inputs: Inputs,
-    answer: Answer,
+    answer: Answer | str | Sequence[str],
     *,
     layers: Sequence[int] | None = None,
     memory: float = 1.0,
@@ -147,7 +150,7 @@ def attention_map(
             f"asked for the attention of layers {list(layers)}, found {len(inputs)} rows and "
             f"{vlm.n_layers} layers; give inputs of one row and layers 0..{vlm.n_layers - 1}"
         )
-    whole = inputs.followed_by(answer)
+    whole = inputs.followed_by(spelled(vlm, inputs, answer))
     modules = {layer: vlm.decoder.layers[layer].self_attn for layer in layers}
     with rows(vlm.decoder, None, reduce=_mean, attentions=modules, memory=memory) as seen:
         vlm.forward(whole, logits_to_keep=1)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from irlib import store
+from irlib import __version__, store
 from irlib.reproduce import committed, copies, jobs, listing, runner
 from irlib.reproduce.ending import Processes, stoppable
 
@@ -15,7 +15,10 @@ from irlib.reproduce.ending import Processes, stoppable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 after any failure, 128 and the signal's
     number where a signal ended it."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if "run" not in options:
+        return _say(parser.format_help().rstrip())
     try:
         with stoppable():
             return options.run(options)
@@ -33,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="irlib", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"irlib {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     def command(name: str, run, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from operator import index
+from pathlib import Path
 
 
 def count(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
@@ -71,6 +72,36 @@ def number(
             f"{span}"
         )
     return found
+
+
+def flag(name: str, value: object) -> bool:
+    """The bool `value`, of numpy too; raises TypeError for anything that is only taken for one.
+
+    >>> flag("renormalise", "no")
+    Traceback (most recent call last):
+    TypeError: asked for renormalise='no', found a str; give True or False
+    """
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise TypeError(
+            f"asked for {name}={value!r}, found a {type(value).__name__}; give True or False"
+        )
+    return bool(value)
+
+
+def path(name: str, value: str | Path) -> Path:
+    """The path `value`, its "~" the reader's home; raises ValueError for the home of nobody here.
+
+    >>> path("image", "photo.jpg").name
+    'photo.jpg'
+    """
+    kind(name, value, str, Path, give="a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"asked for {name}={str(value)!r}, found no home of that name; write the path from its "
+            "root, or ./~... for a name that begins so"
+        ) from error
 
 
 def kind(name: str, value: object, *kinds: type, give: str) -> None:

@@ -22,6 +22,7 @@ FLOORS = (  # a room imports from lower floors and from itself, never from its o
     "evidence reproduce",
     "explorer plan",
     "cli",
+    "__main__",
 )
 FLOOR = {room: i for i, line in enumerate(FLOORS) for room in line.split()}
 DOORS = {  # the only modules that import a library
@@ -124,8 +125,8 @@ def test_a_room_imports_only_what_stands_on_lower_floors(path):
 
 
 def test_every_room_has_its_floor():
-    rooms = {name_of(path)[0] for path in FILES if name_of(path)}
-    assert rooms == FLOOR.keys()
+    rooms = {name_of(path)[0] for path in FILES if name_of(path)} - {"__main__"}
+    assert rooms == FLOOR.keys() - {"__main__"}
     assert len(rooms) <= 18
 
 

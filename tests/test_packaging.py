@@ -150,5 +150,15 @@ def test_ci_counts_what_passed_in_every_step(tmp_path):
 def test_citation_names_the_paper_and_this_project():
     told = yaml.safe_load((store.root() / "CITATION.cff").read_text())
     assert told["title"] == "irlib"
-    assert told["version"] == PROJECT["version"]
+    assert told["version"] == irlib.__version__
     assert "2406.06579" in told["references"][0]["url"]
+
+
+def told_by(*command: str) -> str:
+    run = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    return run.stdout
+
+
+def test_the_command_alone_prints_its_commands_and_the_package_runs_as_it():
+    assert "reproduce" in told_by("-m", "irlib")
+    assert told_by("-m", "irlib", "--version") == f"irlib {irlib.__version__}\n"

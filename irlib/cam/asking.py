@@ -22,8 +22,9 @@ def check_inputs(inputs: Inputs) -> None:
         )
 
 
-def check_numbers(noise, memory, threshold, views) -> None:
-    """Raise `ValueError` for what is out of its range or of another kind."""
+def check_settings(noise, memory, threshold, views, relu_grad) -> None:
+    """Raise `ValueError` for what is out of its range, `TypeError` for a flag that is none."""
+    doors.flag("relu_grad", relu_grad)
     doors.number("noise", noise)
     doors.number("memory", memory, above=True)
     if threshold is not None:

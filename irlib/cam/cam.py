@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from irlib import doors
-from irlib.cam.asking import check_gradients, check_inputs, check_numbers, sites_and_layers
+from irlib.cam.asking import check_gradients, check_inputs, check_settings, sites_and_layers
 from irlib.cam.maps import Maps
 from irlib.cam.saving import share_out
 from irlib.cam.slopes import features_and_slopes
 from irlib.cam.targets import logits_of
 from irlib.hooks.hooks import rows
 from irlib.inputs.records import Answer, Inputs
+from irlib.models.spelling import spelled
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +25,14 @@ log = logging.getLogger(__name__)
 def llava_cam(
     vlm,
     inputs: Inputs,
-    answer: Answer,
+    answer: Answer | str | Sequence[str],
     *,
     site: str | Sequence[str] = "post_attention",
     layers: Sequence[int] | None = None,
     noise: float = 0.0,
     n: int = 1,
     seed: int = 0,
-    target: str | Callable[[Tensor], Tensor] = "answer",
+    target: str | int | Callable[[Tensor], Tensor] = "answer",
     relu_grad: bool = False,
     threshold: float | None = None,
     views: str = "mean",
@@ -49,11 +50,12 @@ def llava_cam(
     the first of them is kept for the backward.
 
     `target`: "answer", the sum of the answer's logits, each read where it is predicted; a word or
-    phrase of the answer, for its tokens alone; a callable on those logits `[token, vocabulary]`; or
-    "authors", the rows that the authors' code reads. `noise` is a standard deviation in pixel units
-    of 0 to 1, added before the processor's normalisation; the heat is the mean over `n` noisy
-    copies (eq. 4-5), the answer that of the clean picture. `relu_grad=True` and `threshold=0.5`
-    (heat under that part of the maximum is set to 0) are the authors' code.
+    phrase of the answer, for its tokens alone; a position, counted from 0, for that token alone; a
+    callable on those logits `[token, vocabulary]`; or "authors", the rows that the authors' code
+    reads. `noise` is a standard deviation in pixel units of 0 to 1, added before the processor's
+    normalisation; the heat is the mean over `n` noisy copies (eq. 4-5), the answer that of the
+    clean picture. `relu_grad=True` and `threshold=0.5` (heat under that part of the maximum is set
+    to 0) are the authors' code. An `answer` given as text is spelled as models.spelling tells.
 
     Where the model sees a picture in several views (whole and in tiles), a map is their mean at the
     finest one's cells, or that one alone with `views="finest"`. Where image tokens have no place on
@@ -85,10 +87,11 @@ def llava_cam(
     ((4, 5), (2, 8, 8))
     """
     check_inputs(inputs)
-    check_numbers(noise, memory, threshold, views)
+    check_settings(noise, memory, threshold, views, relu_grad)
     check_gradients(vlm)
     sites, layers = sites_and_layers(vlm, site, layers)
     n, seed = doors.count("n", n, least=1), doors.count("seed", seed)
+    answer = spelled(vlm, inputs, answer)
     inputs.followed_by(answer)  # refuses what does not belong together
     laid = [[] for _ in inputs.samples]  # of each row one {site: heat [layer, row, col]} a copy
     for row, copies in enumerate(laid):

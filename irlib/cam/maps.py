@@ -1,13 +1,17 @@
 """What llava_cam gives back: `Maps`, raw heat by layer and cell, laid on the original picture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image
 
 from irlib.inputs.grids import Grid
+from irlib.plots.cells import asked
+from irlib.plots.single import picture_and_maps
 from irlib.tasks.samples import Sample
 
 
@@ -81,6 +85,20 @@ class Maps:
         base = (1 - pale) * np.asarray(self.picture) + pale * grey
         shown = base * (1 - opacity * heat) + colour * opacity * heat
         return shown.round().astype(np.uint8)
+
+    def show(self, layers: Sequence[int] | int | None = None, *, title: str = "") -> Figure:
+        """The picture and its maps at these layers as one figure, seven of them if None.
+
+        Raises `ValueError` for a layer that it has no map of.
+
+        >>> from irlib import llava_cam, load, load_task
+        >>> vlm = load("mini-llava")
+        >>> inputs = vlm.prepare(load_task("pope", n=1))
+        >>> len(llava_cam(vlm, inputs, "Yes").show(layers=[0, 4]).axes)  # two of them the key
+        5
+        """
+        most = [layers] if isinstance(layers, int) else layers
+        return picture_and_maps(self, title or asked(self.sample), layers=most)
 
     def table(self) -> pd.DataFrame:
         """How well each layer's map points at the sample's boxes.

@@ -7,11 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from irlib import doors
 from irlib.inputs.records import Answer, Inputs
 
 
 def logits_of(
-    vlm, inputs: Inputs, answer: Answer, whole: Inputs, target: str | Callable[[Tensor], Tensor]
+    vlm,
+    inputs: Inputs,
+    answer: Answer,
+    whole: Inputs,
+    target: str | int | Callable[[Tensor], Tensor],
 ) -> tuple[list[Tensor], Callable[[int, Tensor], Tensor]]:
     """Positions `[token]` to read each row's logits at, and `total(row, logits) -> z`.
 
@@ -22,11 +27,17 @@ def logits_of(
     if callable(target):
         return at, lambda row, logits: _scalar(target(logits))
     if not isinstance(target, str):
-        raise ValueError(
-            f"asked for the target {target!r}, found a {type(target).__name__}; give "
-            '"answer", "authors", words of the answer, or a callable on its logits'
-        )
-    if target == "authors":
+        most = min(map(len, ids)) - 1  # of each row
+        try:
+            place = doors.count("target", target, most=most)
+        except ValueError as error:
+            raise ValueError(
+                f"asked for the target {target!r}, found a {type(target).__name__} that is no "
+                f"position in 0..{most} of the answer's tokens; give one, "
+                '"answer", "authors", words of the answer, or a callable on its logits'
+            ) from error
+        at, ids = [one[place : place + 1] for one in at], [one[place : place + 1] for one in ids]
+    elif target == "authors":
         at = list(map(_authors_positions, [inputs] * len(ids), range(len(ids)), map(len, ids)))
     elif target != "answer":
         chosen = [_tokens_of(vlm, mine, target) for mine in answer.ids]

@@ -9,7 +9,7 @@ from irlib.plots import caption, explore_view
 
 
 def explore(
-    vlm, sample=None, *, image=None, question: str | None = None, layer: int | None = None, **cam
+    vlm, sample=None, question: str | None = None, *, image=None, layer: int | None = None, **cam
 ) -> ipywidgets.VBox:
     """Return a widget over one sample, or over any picture and question.
 
@@ -26,7 +26,7 @@ def explore(
     >>> sorted(view.figures)
     [3]
     """
-    inputs = vlm.prepare(sample, image=image, question=question)
+    inputs = vlm.prepare(sample, question, image=image)
     layer = vlm.n_layers // 2 if layer is None else layer
     layer = doors.count("layer", layer, most=vlm.n_layers - 1)
     if "layers" in cam or not isinstance(cam.get("site", ""), str):

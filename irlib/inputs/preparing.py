@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from irlib import doors
 from irlib.inputs.conversations import around, question_at
@@ -19,23 +20,17 @@ from irlib.tasks.samples import Sample
 TOKENS_A_WORD = 2.5  # a question above it is spelled out, far outside a miniature's words
 
 
-def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inputs:
+def prepare(vlm, sample=None, question: str | None = None, *, image=None) -> Inputs:
     """The `Inputs` of one sample, of a list of samples, or of any picture and question.
 
-    `image` is a picture as `open_picture` takes it (a path, PIL's, an array) or None. The prompt is
-    the family's chat template around the system prompt, the picture and the sample's `prompt`.
+    A picture, the first argument or `image`, is what `open_picture` takes: a path, PIL's, an array,
+    a file's bytes; None for a question without one. The prompt is the family's chat template around
+    the system prompt, the picture and the sample's `prompt`.
     Raises `FileNotFoundError` or `ValueError` for a picture that is missing or broken, a question
     with a special token in it, a prompt that is longer than the model's positions, or whose image
     tokens do not match its picture; warns about a question far outside the model's words.
     """
-    if sample is None:
-        samples = (_own_sample(image, question),)
-    else:
-        samples = tuple(sample) if isinstance(sample, (list, tuple)) else (sample,)
-    if not samples:
-        raise ValueError("asked to prepare a list of samples, found it empty; give at least one")
-    for item in samples:
-        doors.kind("a sample", item, Sample, give="one of load_task(...), or image= and question=")
+    samples = _samples(sample, question, image)
     pictures = tuple(open_picture(item.image, whose=_name(item)) for item in samples)
     texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
     made = [
@@ -53,6 +48,7 @@ def prepare(vlm, sample=None, *, image=None, question: str | None = None) -> Inp
         pictures=pictures,
         samples=samples,
         appended={types.name: types.answer} if types else {},
+        reader=vlm.reader,
     )
 
 
@@ -60,13 +56,46 @@ def _name(sample):
     return f"task {sample.task!r}, row {short(sample.key)!r}"
 
 
+def _samples(sample, question, image) -> tuple[Sample, ...]:
+    """The samples that are asked for: those given, or one made of a picture and a question."""
+    listed = isinstance(sample, list | tuple)
+    if isinstance(sample, Sample) or (listed and question is None and image is None):
+        samples = tuple(sample) if listed else (sample,)
+        if question is not None or image is not None:
+            raise ValueError(
+                f"asked to prepare {_name(sample)} with another question or picture, found it "
+                "whole already; give the sample alone, or a picture and a question"
+            )
+        if not samples:
+            raise ValueError(
+                "asked to prepare a list of samples, found it empty; give at least one"
+            )
+        for item in samples:
+            doors.kind(
+                "a sample", item, Sample, give="one of load_task(...), or a picture and a question"
+            )
+        return samples
+    picture = isinstance(sample, str | Path | bytes | Image.Image) or hasattr(sample, "__array__")
+    if sample is not None and question is None and not picture:
+        doors.kind(
+            "a sample", sample, Sample, give="one of load_task(...), or a picture and a question"
+        )
+    if sample is not None and image is not None:
+        raise ValueError(
+            "asked to prepare a picture and a question, found two pictures; give one of them: "
+            'vlm.prepare("photo.jpg", "What is this?")'
+        )
+    return (_own_sample(image if sample is None else sample, question),)
+
+
 def _own_sample(image, question):
     if not isinstance(question, str) or not question.strip():
         raise ValueError(
-            f"asked to prepare a picture, found the question {question!r}; "
-            'give a sample, or image=... and question="..."'
+            f"asked to prepare a picture, found the question {question!r}; give a sample, or a "
+            'picture and a question: vlm.prepare("photo.jpg", "What is this?")'
         )
-    key = Path(image).name if isinstance(image, (str, Path)) else "picture"
+    image = doors.path("image", image) if isinstance(image, str | Path) else image
+    key = image.name if isinstance(image, Path) else "picture"
     return Sample(
         task="user", key=key, question=question, prompt=question, image=image, reference={},
         boxes=(), kind="", max_new_tokens=128,

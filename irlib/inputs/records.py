@@ -11,6 +11,7 @@ from torch import Tensor
 from irlib import doors
 from irlib.inputs.features import Features
 from irlib.inputs.grids import Grid
+from irlib.inputs.reader import Reader
 from irlib.tasks.samples import Sample
 
 SEGMENTS = ("system", "image", "between", "user", "answer")
@@ -45,12 +46,14 @@ class Spans:
 class Answer:
     """What the model said: `ids`, one 1-D tensor a row without special tokens, and `texts`.
 
-    `margins` tell how far the first token of each row was ahead of the next best (models.rounding).
+    `margins` tell how far the first token of each row was ahead of the next best (models.rounding),
+    `reader` whose words the ids are, where that is known.
     """
 
     ids: tuple[Tensor, ...]
     texts: tuple[str, ...]
     margins: tuple[float, ...] = ()
+    reader: Reader | None = None
 
     @property
     def text(self) -> str:
@@ -66,7 +69,7 @@ class Answer:
         """These rows, in this order; raises `ValueError` for one that is not there."""
         rows = doors.counts("rows", rows, most=len(self.ids) - 1)
         kept = (self.ids, self.texts, self.margins)
-        return Answer(*(tuple(one[row] for row in rows if one) for one in kept))
+        return Answer(*(tuple(one[row] for row in rows if one) for one in kept), self.reader)
 
     def __repr__(self) -> str:
         said = shorten(self.texts[0], 40, placeholder=" ...") if self.texts else ""
@@ -82,7 +85,7 @@ class Inputs:
     tensors of its picture as the processor made them, or None; `batch` is both together. `spans`
     are the segments; `grids` and `pictures` have one entry a row (None without a picture),
     `samples` are where they come from. `appended` is what an argument of `text` is in an answer,
-    where that is not 0.
+    where that is not 0; `reader` is whose words and pictures these are.
     """
 
     text: dict[str, Tensor]
@@ -92,6 +95,7 @@ class Inputs:
     pictures: tuple[Image.Image | None, ...]
     samples: tuple[Sample, ...]
     appended: dict[str, int] = field(default_factory=dict)
+    reader: Reader | None = None
 
     @property
     def batch(self) -> dict:
@@ -142,15 +146,19 @@ class Inputs:
             pictures=tuple(self.pictures[row] for row in rows),
             samples=tuple(self.samples[row] for row in rows),
             appended=self.appended,
+            reader=self.reader,
         )
 
     def followed_by(self, answer: Answer) -> "Inputs":
         """Prompt and answer in one sequence, for one teacher-forced forward.
 
         The answers are appended behind the prompts and padded on the right to one length; an empty
-        one adds nothing to its row. Raises `ValueError` unless there is one answer a prompt.
+        one adds nothing to its row. Raises `ValueError` unless there is one answer a prompt, in the
+        words of the same model.
         """
         doors.kind("answer", answer, Answer, give="what vlm.answer(inputs) returns")
+        if self.reader and answer.reader:
+            self.reader.check(answer.reader, "an answer")
         lengths = torch.tensor([len(ids) for ids in answer.ids])
         if len(answer.ids) != len(self):
             raise ValueError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from torch import nn
 
+from irlib import doors
 from irlib.models.folders import READ, file_of, names_hub, told
 
 PROCESSOR = ("processor_config.json", "preprocessor_config.json")
@@ -75,7 +76,7 @@ def adapter_of(name: str, source: str, *, revision: str | None = None) -> Adapte
             f"{asked} for the base {base!r}; write the folder or hub id of its base model into "
             f"base_model_name_or_path of {CONFIG}"
         )
-    base = str(Path(base).expanduser()) if base.startswith("~") else base
+    base = str(doors.path("the base", base)) if base.startswith("~") else base
     if not Path(base).is_dir() and not names_hub(base):
         raise ValueError(
             f"{asked}, found the base {base!r} that it names to be no folder here and no hub id; "

@@ -10,7 +10,7 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import GenerationConfig
 
-from irlib import store
+from irlib import doors, store
 from irlib.models import fetch
 from irlib.models.adapters import adapter_of, apply
 from irlib.models.folders import (
@@ -57,7 +57,7 @@ def load(
         )
     given, name = name, str(name)
     bundled = {path.parent.name: path.parent for path in minis().glob("*/config.json")}
-    path = bundled.get(name) or fetch.found(name) or Path(name).expanduser()
+    path = bundled.get(name) or fetch.found(name) or doors.path("the model", name)
     local = False
     try:
         local = path.is_dir()

@@ -9,19 +9,19 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from irlib import doors
 from irlib.inputs import preparing
 from irlib.inputs.features import Features
+from irlib.inputs.reader import Reader
 from irlib.inputs.records import Answer, Inputs
 from irlib.inputs.tokens import check_length
-from irlib.models.finite import check_finite, check_pixels, finite_scores
+from irlib.models.finite import check_finite, check_inputs, finite_scores
 from irlib.models.rounding import margins
 from irlib.models.sites import last_norm, sites_of
 
 
 @dataclass(frozen=True, eq=False)
 class VLM:
-    """A vision-language model as the instruments see it: a plain record, made by `load`.
+    """A model as the instruments see it: a plain record, made by `load`.
 
     `base` is the folder or hub id of the weights that an adapter was put into, None without one.
     """
@@ -68,8 +68,7 @@ class VLM:
     @property
     def quantization(self) -> str | None:
         """How its weights are packed: "4bit", "8bit" or another method's name; None if not."""
-        packed = getattr(self.model.config, "quantization_config", None)
-        if packed is None:
+        if (packed := getattr(self.model.config, "quantization_config", None)) is None:
             return None
         sizes = [size for size in ("4bit", "8bit") if getattr(packed, f"load_in_{size}", False)]
         return sizes[0] if sizes else str(packed.quant_method)
@@ -89,8 +88,12 @@ class VLM:
     @property
     def placeholder(self) -> str:
         """The text that stands for the picture in a prompt."""
-        token = self.processor.image_token
-        return getattr(token, "content", token)
+        return self.reader.placeholder
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Whose words and pictures its inputs are."""
+        return Reader(self.name, self.processor, self.family)
 
     @cached_property
     def sites(self) -> dict[str, str]:
@@ -112,27 +115,26 @@ class VLM:
         layers = self.decoder.layers
         return {i: layer.get_submodule(self.sites[name]) for i, layer in enumerate(layers)}
 
-    def prepare(self, sample=None, *, image=None, question: str | None = None) -> Inputs:
-        """The `Inputs` of a sample, of a list of samples, or of any picture and question.
+    def prepare(self, sample=None, question: str | None = None, *, image=None) -> Inputs:
+        """The `Inputs` of a sample, a list of samples, or a picture (path, PIL, array, bytes) and
+        a question, `vlm.prepare("photo.jpg", "What is this?")`.
 
         >>> from irlib import load
         >>> load("mini-llava").prepare(question="What is a cat?").spans.image.any().item()
         False
         """
-        return preparing.prepare(self, sample, image=image, question=question)
+        return preparing.prepare(self, sample, question, image=image)
 
     @torch.no_grad()
     def encode(self, inputs: Inputs) -> Inputs:
-        """The same inputs with their pictures through the vision tower already.
-
-        Rows taken from them several times then cost one pass of it; the logits are the same.
+        """The same inputs, their pictures through the vision tower: rows taken cost no more of it.
 
         >>> from irlib import load
         >>> vlm = load("mini-llava")
         >>> list(vlm.encode(vlm.prepare(question="What is a cat?")).batch)
         ['input_ids', 'attention_mask']
         """
-        check_pixels(inputs)
+        check_inputs(self, inputs)
         pictures = [visual for visual in inputs.visual if visual and "pixel_values" in visual]
         if not pictures:
             return inputs
@@ -153,11 +155,10 @@ class VLM:
     def forward(self, inputs: Inputs, **kwargs) -> Tensor:
         """Logits `[row, position, token]` of one forward; `logits_to_keep=k` gives the last k.
 
-        They are on the device of the inputs, wherever the last layer is. Raises `ValueError` where
-        pixels or logits are not finite numbers.
+        They are on the device of the inputs, wherever the last layer is. Raises `ValueError` for
+        inputs of another model, and where pixels or logits are not finite numbers.
         """
-        doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
-        check_pixels(inputs)
+        check_inputs(self, inputs)
         model, batch = self.family.call(self.model, inputs.batch)
         logits = model(**batch, use_cache=False, **kwargs).logits.to(self.device)
         check_finite("logits", logits)
@@ -167,17 +168,16 @@ class VLM:
     def answer(self, inputs: Inputs, *, max_new_tokens: int | None = None) -> Answer:
         """The greedy `Answer` of each row, at most `max_new_tokens` long (the sample's, if None).
 
-        Raises `ValueError` for a length below 1, where pixels or logits are not finite numbers, and
-        where prompt and answer are longer than the model's positions.
+        Raises `ValueError` for inputs of another model, a length below 1, pixels or logits that are
+        not finite numbers, and more tokens than the model has positions.
 
         >>> from irlib import load
         >>> vlm = load("mini-llava")
         >>> len(vlm.answer(vlm.prepare(question="What is a cat?"), max_new_tokens=2).texts)
         1
         """
-        doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
+        check_inputs(self, inputs)
         limits = inputs.limits(max_new_tokens)
-        check_pixels(inputs)
         settings = copy.deepcopy(self.model.generation_config)
         settings.update(max_new_tokens=max(limits), suppress_tokens=[self.image_token_id])
         model, batch = self.family.call(self.model, inputs.batch)
@@ -211,7 +211,7 @@ class VLM:
             row = row[: min(limit, *stop)]
             ids.append(row[~torch.isin(row, special)])
         texts = [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
-        return Answer(tuple(ids), tuple(texts))
+        return Answer(tuple(ids), tuple(texts), reader=self.reader)
 
     @property
     def end_ids(self) -> Tensor:

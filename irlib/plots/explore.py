@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 
 from irlib.plots.cells import draw_map, draw_picture, grid_notes
 from irlib.plots.lettering import tall, wrap
-from irlib.plots.page import EDGE, PAGE, SMALL, Drawing, styled
-from irlib.plots.style import COUNTED, SEGMENTS, label_ends, layer_axis, require
+from irlib.plots.page import EDGE, PAGE, Drawing, styled
+from irlib.plots.single import draw_shares
+from irlib.plots.style import COUNTED, require
 
 SIDE = 1.55
 
@@ -39,20 +40,6 @@ def explore_view(table: pd.DataFrame, maps, title: str, *, layer: int) -> Figure
             draw_map(axes, maps, layer)
         axes.set_title(name, loc="center", pad=3, fontsize=7.5)
     axes = figure.place(2 * SIDE + 0.6, top, PAGE - 2 * SIDE - 1.25, SIDE)
-    bottom = pd.Series(0.0, index=sorted(table["layer"].unique()))
-    ends = []
-    for name, colour in SEGMENTS.items():
-        share = table[table["segment"] == name].groupby("layer")["share"].mean()
-        share = share.reindex(bottom.index).fillna(0.0)
-        axes.bar(share.index, share, 0.85, bottom=bottom, color=colour, lw=0)
-        if share.max() > 0.005:
-            at = f"{name}\n{100 * share[layer]:.0f} %"
-            ends.append((at, bottom[layer] + share[layer] / 2, colour))
-        bottom += share
-    for bar in axes.patches:
-        bar.set_alpha(1.0 if round(bar.get_x() + bar.get_width() / 2) == layer else 0.45)
-    axes.set(ylim=(0, 1), xlim=(-0.6, depth - 0.4), yticks=[0, 0.5, 1])
-    label_ends(axes, depth - 0.4 + 0.03 * depth, ends, size=SMALL)
-    layer_axis(axes, table["layer"])
+    draw_shares(axes, table, layer=layer)
     axes.set_title("answer's attention", loc="center", pad=3, fontsize=7.5)
     return figure

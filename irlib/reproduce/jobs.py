@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from irlib import store
+from irlib import doors, store
 from irlib.reproduce import parameters
 from irlib.reproduce.parameters import declared, typed
 from irlib.reproduce.profiles import settings_of
@@ -67,7 +67,7 @@ def plan(
         full = {name: default for name, (_, default) in told.items()} | values
         _check(stem, full, told)
         place = store.figures("trials" if settings else str(full.get("profile", profile)))
-        place = (Path(out).expanduser() if out else place).absolute()
+        place = (doors.path("out", out) if out else place).absolute()
         kinds = (*OUTPUTS, *["pdf"] * pdf)
         made = () if stem in NO_FIGURE else tuple(place / f"{stem}.{kind}" for kind in kinds)
         jobs.append(
@@ -138,10 +138,10 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
                 f"of {bundled}."
             )
     source = values.get("source", "bundled")
-    if not (re.fullmatch(f"bundled|hub(:{HUB})?", source) or _local(source)):
+    if not (re.fullmatch(f"bundled|hub(:{HUB})?", source) or _local(source, file=True)):
         raise ValueError(
-            f"{stem} was to be run with the rows of {source!r}; there is no such folder; take "
-            "bundled, hub, hub:OWNER/NAME, or a folder that is there."
+            f"{stem} was to be run with the rows of {source!r}; there is no such folder or file; "
+            "take bundled, hub, hub:OWNER/NAME, or a folder or table that is there."
         )
     store.figures(str(values.get("profile", "mini")))  # a plain name
     folders = [_bundled(model) or Path(model) for model in models]
@@ -159,13 +159,16 @@ def _absolute(value: str | list[str]) -> str | list[str]:
     """Return a local folder by its full path (a notebook runs in its own), another value as is."""
     if isinstance(value, list):
         return [_absolute(item) for item in value]
-    keep = value in ("hub", "bundled") or _bundled(value) or not _local(value)
-    return value if keep else str(Path(value).expanduser().resolve())
+    keep = value in ("hub", "bundled") or _bundled(value) or not _local(value, file=True)
+    return value if keep else str(doors.path("a folder", value).resolve())
 
 
-def _local(place: str) -> bool:
-    """Whether that is a folder on this machine: an empty text is not the current one."""
-    return bool(place.strip()) and Path(place).expanduser().is_dir()
+def _local(place: str, *, file: bool = False) -> bool:
+    """Whether that is a folder here, or a `file` too: an empty text is not the current one."""
+    if not place.strip():
+        return False
+    path = doors.path("a folder", place)
+    return path.is_dir() or (file and path.is_file())
 
 
 def _weights(model: str) -> bool:

@@ -1,4 +1,4 @@
-"""The official scores of POPE, TextVQA, ScienceQA and CHAIR: rows are counted, counts are pooled.
+"""The scores of POPE, TextVQA, ScienceQA, CHAIR and one's own: rows are counted, counts pooled.
 
 A row's counts are plain numbers in the columns of a table, so that a corpus figure (F1, CHAIRi) can
 be pooled again for every layer and every bootstrap resample; none is a mean of row scores.
@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from irlib.scores import chair, pope, scienceqa, textvqa
+from irlib.scores import chair, own, pope, scienceqa, textvqa
 
 PARSERS = ("official", "authors")
 MAIN = MappingProxyType(
@@ -19,11 +19,12 @@ MAIN = MappingProxyType(
         "textvqa": "TextVQA Acc",
         "scienceqa": "SQA IMG Acc",
         "chair": "CHAIRi",
+        "own": "Own score",
     }
 )
 LOWER_IS_BETTER = frozenset({"CHAIRs", "CHAIRi"})
 _SCORERS = MappingProxyType(
-    {"pope": pope, "textvqa": textvqa, "scienceqa": scienceqa, "chair": chair}
+    {"pope": pope, "textvqa": textvqa, "scienceqa": scienceqa, "chair": chair, "own": own}
 )
 
 
@@ -31,9 +32,9 @@ def score(sample, text: str, *, parser: str = "official") -> dict[str, float]:
     """Return the counts of one answer: "score" in 0..1 and what the task's pooled figures need.
 
     pope {score, said_yes, is_yes}; textvqa {score}; scienceqa {score, has_image}; chair {score,
-    mentions, hallucinated, found, objects}, whose score is 1 without a hallucination. `sample` has
-    `task` and `reference`. `parser="authors"` is the paper's code where it differs (POPE's yes or
-    no). Raises ValueError for an unknown task or parser.
+    mentions, hallucinated, found, objects}, whose score is 1 without a hallucination; own {score}.
+    `sample` has `task` and `reference`. `parser="authors"` is the paper's code where it differs
+    (POPE's yes or no). Raises ValueError for an unknown task or parser.
 
     >>> from types import SimpleNamespace
     >>> score(SimpleNamespace(task="pope", reference={"label": "no"}), "No, there is none.")
@@ -120,7 +121,7 @@ def rescore(table: pd.DataFrame, samples, *, parser: str = "official") -> pd.Dat
     [[1.0, 0.0]]
     """
     known = {}
-    for sample in samples:
+    for sample in [samples] if hasattr(samples, "reference") else samples:
         if known.setdefault((sample.task, sample.key), sample).reference != sample.reference:
             raise ValueError(
                 f"rescore was asked with two samples {sample.key!r} of {sample.task!r}; their "

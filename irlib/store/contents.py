@@ -45,7 +45,7 @@ def picture(image) -> bytes:
         return b""
     if isinstance(image, str | Path):
         return b"file" + Path(image).read_bytes()
-    if isinstance(encoded := getattr(image, "encoded", None), bytes):
+    if isinstance(encoded := getattr(image, "encoded", image), bytes):
         return b"file" + encoded
     if hasattr(image, "tobytes") and hasattr(image, "getexif"):
         upright = image.getexif().get(0x0112)  # the tag that says how a picture is to be turned

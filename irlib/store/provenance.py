@@ -82,7 +82,7 @@ def parts(folder: Path) -> dict | None:
 def rows(samples: Iterable) -> dict[str, dict]:
     """Return per task how many rows there are and the sha256 of all that is in them."""
     digests, counts = {}, {}
-    for sample in samples:
+    for sample in [samples] if hasattr(samples, "reference") else samples:
         digest = digests.setdefault(sample.task, hashlib.sha256())
         counts[sample.task] = counts.get(sample.task, 0) + 1
         words = [sample.key, sample.question, sample.prompt, sample.kind, sample.max_new_tokens]

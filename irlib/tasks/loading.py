@@ -1,11 +1,12 @@
 """The four tasks: rows of POPE, TextVQA, ScienceQA and CHAIR as samples, with their prompts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from irlib import doors, store
-from irlib.tasks import picking, reader, wording
+from irlib.tasks import picking, reader, tables, wording
+from irlib.tasks.own import load_own
 from irlib.tasks.protocols import TASKS, text
 from irlib.tasks.samples import Box, Sample
 
@@ -13,7 +14,7 @@ BUNDLES = {"bundled": "data/tasks", "held": "data/held"}
 
 
 def load_task(
-    name: str,
+    name: str | Path,
     *,
     n: int | None = None,
     source: str | Path = "bundled",
@@ -29,6 +30,8 @@ def load_task(
     max_new_tokens: int | None = None,
     seed: int = 0,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    question: str | None = None,
 ) -> list[Sample]:
     """Return the task's samples in the order of their keys: all of them, or n picked by seed.
 
@@ -48,13 +51,38 @@ def load_task(
     FileNotFoundError for a folder or picture that is not there, ConnectionError where the hub
     cannot be reached.
 
+    Any other `name` is a table of one's own ("own" is the one in `source`): a csv, jsonl, json or
+    parquet file, a folder of pictures with metadata.csv, "hub:OWNER/NAME" or what `datasets` has
+    open. Its columns are `image` (a path from the table's folder on or from `images`, and never out
+    of it, or a file's bytes), `question`, `answer` or `answers` (as a JSON list, or divided by
+    "|"), and where there are options A, B, C, ... or `options`, of which `answer` is a letter or a
+    text; `boxes`, `key`, `kind` if wanted. `columns={"image": "photo"}` names others, `question`
+    asks the same of all rows. How they are scored is in scores/own.py; rows without an answer are
+    for sweep(..., score=...). Each faulty row and cell is told, all at once.
+
     >>> sample = load_task("pope", n=1)[0]
     >>> sample.reference["label"] in ("yes", "no"), sample.prompt.splitlines()[-1]
     (True, 'Answer the question using a single word or phrase.')
     """
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
+        if name != "own" and not (
+            isinstance(name, Path) or str(name).startswith("hub:") or tables.is_own(name)
+        ):
+            raise ValueError(
+                f"load_task was asked for {name!r}; it knows {', '.join(TASKS)}; take one, or a "
+                f"table of your own: a file that ends in {', '.join(tables.FILES)}."
+            )
+        if ocr:
+            raise ValueError("load_task was asked for ocr=True; only textvqa has OCR; leave it out")
+        return load_own(
+            source if name == "own" else name, columns=columns, question=question, n=n, kind=kind,
+            part=part, keys=keys, config=config, split=split, images=images, style=style,
+            max_new_tokens=max_new_tokens, seed=seed, revision=revision,
+        )  # fmt: skip
+    if columns is not None or question is not None:
         raise ValueError(
-            f"load_task was asked for {name!r}; it knows {', '.join(TASKS)}; take one."
+            f"load_task was asked for {name!r} with columns or a question of your own; its rows "
+            "have theirs; leave them out, or give a table of your own."
         )
     task, seed = TASKS[name], doors.count("seed", seed)
     table = reader.read(
@@ -135,7 +163,7 @@ def _told(whose: str) -> Iterator[None]:
 def _place(name: str, source: str | Path) -> str | Path:
     """Return the task's own folder where the source is one of several tasks, else the source."""
     bundled = source in BUNDLES  # a Path is no str
-    folder = store.root() / BUNDLES[source] if bundled else Path(source).expanduser()
+    folder = store.root() / BUNDLES[source] if bundled else doors.path("source", source)
     return folder / name if (folder / name).is_dir() else source
 
 

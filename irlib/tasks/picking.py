@@ -112,10 +112,15 @@ def pick(
 def _listed(keys: Sequence | str | Path) -> Iterable:
     """Return names as given, or those in a file: a JSON list, or one a line."""
     if not isinstance(keys, str | Path):
+        if isinstance(keys, bytes) or not isinstance(keys, Iterable):
+            raise TypeError(
+                f"load_task was asked for the rows named {keys!r}; found a {type(keys).__name__}; "
+                "give a list of names, or a file of them."
+            )
         return keys
     asked = f"load_task was asked for the rows named in {keys}"
     try:
-        told = Path(keys).expanduser().read_text(encoding="utf-8-sig").strip()
+        told = doors.path("keys", keys).read_text(encoding="utf-8-sig").strip()
         listed = json.loads(told) if told[:1] in ("[", "{") else told.splitlines()
     except OSError as error:
         raise FileNotFoundError(

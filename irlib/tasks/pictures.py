@@ -102,10 +102,11 @@ def read(image, *, whose: str = "") -> Image.Image:
         return _upright(image)
 
 
-def check_head(encoded: bytes, *, whose: str = "") -> None:
+def check_head(image: bytes | Path, *, whose: str = "") -> None:
     """Raise what `open_picture` does where a file's first bytes tell that it is no picture."""
-    with _in_words(encoded, whose), _decoding(), Image.open(io.BytesIO(encoded), formats=FORMATS):
-        pass
+    with _in_words(image, whose), _decoding():
+        source = io.BytesIO(image) if isinstance(image, bytes) else image
+        Image.open(source, formats=FORMATS).close()
 
 
 def short(text: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irlib import store
+from irlib import doors, store
 from irlib.scores import chair, lemmas
 from irlib.tasks import hub, originals, pictures, splits
 
@@ -32,13 +32,18 @@ class Rows:
     embedded: dict[bytes, pictures.Embedded] = field(default_factory=dict)
     known: dict[bytes | Path, str] = field(default_factory=dict)
 
-    def image(self, row: int, *, whose: str) -> pictures.Embedded | Path | None:
+    def image(
+        self, row: int, *, whose: str, checked: bool = False
+    ) -> pictures.Embedded | Path | None:
         """Return a row's picture: its bytes where it is embedded, its path where it is a file.
 
-        Raises ValueError for what is neither, FileNotFoundError for a file that is not there.
+        Raises ValueError for what is neither, and, if `checked`, for a file that does not begin as
+        a picture; FileNotFoundError for a file that is not there.
         """
         stored = self._stored(row, whose=whose)
         if not isinstance(stored, bytes):
+            if checked:
+                pictures.check_head(stored, whose=whose)
             return stored
         name = sha256(stored).digest()  # many rows ask of one picture: its bytes are kept once
         if name not in self.embedded:
@@ -110,10 +115,10 @@ def read(
 
         folder = hub.fetch(what, place, wanted, revision=revision)
     else:
-        folder = _there(what, source)
+        folder = there(what, source)
         place = str(folder)
     near = [folder / name for name in originals.PICTURES if (folder / name).is_dir()]
-    within = _there(what, images) if images else hub.home(folder)
+    within = there(what, images) if images else hub.home(folder)
     near = [within, *near] if images else near
     if originals.published(task, folder):
         plain = originals.rows(task, folder, split=split)
@@ -153,7 +158,10 @@ def find(name: str, folders: Sequence[Path], *, within: Path, whose: str) -> Pat
     >>> find("reader.py", [here], within=here, whose="doctest").name
     'reader.py'
     """
-    asked, astray = f"{whose}: asked for the picture {pictures.short(name)!r}", None
+    asked, astray = (
+        f"{whose}{': ' * bool(whose)}asked for the picture {pictures.short(name)!r}",
+        None,
+    )
     for path in (place / name for place in folders):
         if not _is_file(path):
             continue
@@ -178,8 +186,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _there(what: str, named: str | Path) -> Path:
-    folder = Path(named).expanduser().resolve()
+def there(what: str, named: str | Path) -> Path:
+    folder = doors.path("a folder", named).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{what} was asked for from {named}; there is no such folder; give a folder laid out "

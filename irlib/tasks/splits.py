@@ -81,6 +81,28 @@ def rows(what: str, folder: Path, configs: Sequence[str], splits: Sequence[str])
     return builder.as_dataset(split).data.table  # a Dataset would decode pictures, by any decoder
 
 
+def opened(dataset, split: str | None = None) -> pa.Table:
+    """Return the rows of what `datasets` has open, in its order, pictures as they are stored.
+
+    Raises ValueError for one of several splits where none is named, and for one that streams.
+    """
+    if hasattr(dataset, "keys"):
+        names = list(dataset.keys())
+        split = split or (names[0] if len(names) == 1 else "")
+        if split not in names:
+            raise ValueError(
+                f"rows of your own were asked for of split {split!r}; found {', '.join(names)}; "
+                "name one of them with split="
+            )
+        dataset = dataset[split]
+    if not hasattr(dataset, "num_rows"):
+        raise ValueError(
+            f"rows of your own were asked for from a {type(dataset).__name__}, which streams; "
+            "found no table; load it without streaming=True"
+        )
+    return dataset.with_format("arrow")[:]
+
+
 def _check_near(what: str, folder: Path, files: Sequence[str]) -> None:
     """Refuse a set whose card or links lead out of its folder."""
     for file in map(Path, files):

@@ -2,9 +2,11 @@
 
 "llava" is LLaVA's evaluation (the default), "bare" the question alone, as OPERA and the paper's
 code ask POPE, "vcd" what VCD asks, "qwen" what lmms-eval asks Qwen-VL, "instructblip" that model's
-own form.
+own form. Rows of one's own end in the sentence that asks for a word, or for a letter where they
+have options; without an answer, or "bare", they stand as they are.
 """
 
+from string import ascii_uppercase
 from types import MappingProxyType
 
 SHORT = "Answer the question using a single word or phrase."
@@ -70,6 +72,16 @@ def _describe(*_, **__) -> str:
     return DESCRIBE
 
 
+def _own_bare(row: dict, **_) -> str:
+    options = zip(ascii_uppercase, row.get("choices") or (), strict=False)
+    return "\n".join([row["question"], *(f"{letter}. {text}" for letter, text in options)])
+
+
+def _own(row: dict, **_) -> str:
+    ending = LETTER if row.get("choices") else SHORT if row.get("answers") else ""
+    return "\n".join(filter(None, [_own_bare(row), ending]))
+
+
 STYLES = MappingProxyType(
     {
         "pope": {
@@ -89,6 +101,7 @@ STYLES = MappingProxyType(
             "qwen": _scienceqa_qwen,
         },
         "chair": {"llava": _describe, "bare": _describe},
+        "own": {"llava": _own, "bare": _own_bare},
     }
 )
 

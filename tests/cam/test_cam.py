@@ -366,7 +366,7 @@ def test_unknown_site_is_refused(tiny_llava, asked):
         ({"views": "all"}, r"views='all', found no such; use one of"),
         ({"layers": 3}, r"layers=3, found a int; give a list of whole numbers"),
         ({"layers": [1.0]}, r"layers\[0\]=1.0, found a float"),
-        ({"target": 3}, r"target 3, found a int; give .answer., .authors., words of"),
+        ({"target": 99}, r"target 99, found a int .*; give one, .answer., .authors., words"),
         ({"target": None}, r"target None, found a NoneType"),
         ({"target": ""}, r"asked for the words ''"),
         ({"target": lambda logits: logits}, r"target of one number, found \["),
@@ -393,8 +393,8 @@ def test_what_are_no_inputs_and_no_answer_is_refused_in_words(tiny_llava, asked,
     for call in (llava_cam, attention_flow, attention_map):
         with pytest.raises(TypeError, match=r"as inputs, found a Sample; give vlm.prepare"):
             call(tiny_llava, sample, answer)
-        with pytest.raises(TypeError, match=r"as answer, found a str; give what vlm.answer"):
-            call(tiny_llava, inputs, "yes")
+        with pytest.raises(TypeError, match=r"as answer, found a int; give what vlm.answer"):
+            call(tiny_llava, inputs, 3)
         with pytest.raises(ValueError, match=r"2 rows|2 prompts"):
             call(tiny_llava, tiny_llava.prepare(samples), answer)
     for ask in (tiny_llava.answer, tiny_llava.forward):
@@ -561,3 +561,29 @@ def test_little_memory_changes_nothing_but_what_is_kept(tiny_llava, asked):
     assert kept[1] < kept[0] / 4
     assert hooks_on(tiny_llava.decoder) == 0
     assert not any("forward" in vars(layer) for layer in tiny_llava.decoder.layers)
+
+
+def test_a_position_is_the_word_that_stands_there(tiny_llava, sample):
+    inputs = tiny_llava.prepare(sample)
+    answer = Answer((torch.tensor([300, 301, 302]),), ("",))
+
+    def second(logits):
+        return logits[1, 301]
+
+    at, oracle = (llava_cam(tiny_llava, inputs, answer, target=one).heat for one in (1, second))
+    assert np.array_equal(at, oracle)
+    assert not np.array_equal(at, llava_cam(tiny_llava, inputs, answer, target=0).heat)
+
+
+@pytest.mark.parametrize("target", [3, -1, True, 1.0, None])
+def test_a_position_that_the_answer_does_not_have_is_refused(tiny_llava, sample, target):
+    answer = Answer((torch.tensor([300, 301, 302]),), ("",))
+    with pytest.raises(ValueError, match=r"no position in 0..2 of the answer's tokens"):
+        llava_cam(tiny_llava, tiny_llava.prepare(sample), answer, target=target)
+
+
+@pytest.mark.parametrize("flag", ["no", 1, None])
+def test_a_flag_that_is_only_taken_for_one_is_refused(tiny_llava, sample, flag):
+    answer = Answer((torch.tensor([300]),), ("",))
+    with pytest.raises(TypeError, match=r"asked for relu_grad=.*give True or False"):
+        llava_cam(tiny_llava, tiny_llava.prepare(sample), answer, relu_grad=flag)

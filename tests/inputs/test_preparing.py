@@ -1,6 +1,8 @@
 import copy
+import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_sample, noise_picture
@@ -113,7 +115,7 @@ def test_no_samples_are_refused(tiny_llava):
         tiny_llava.prepare([])
 
 
-@pytest.mark.parametrize("sample", [3, "pope", ["pope"], [None], {"image": None}])
+@pytest.mark.parametrize("sample", [3, ["pope"], [None], {"image": None}])
 def test_what_is_no_sample_is_refused(tiny_llava, sample):
     with pytest.raises(TypeError, match=r"as a sample, found a \w+; give one of load_task"):
         tiny_llava.prepare(sample)
@@ -182,3 +184,38 @@ def test_paths_and_pictures_prepare_alike(tiny_llava, tmp_path):
     assert isinstance(by_path, Sample)
     a, b = tiny_llava.prepare(by_path), tiny_llava.prepare(make_sample(picture))
     assert torch.equal(a.batch["pixel_values"], b.batch["pixel_values"])
+
+
+def test_a_picture_and_a_question_are_taken_in_every_form(tmp_path, tiny_llava, picture):
+    """Oracle: the same pixels as a sample's."""
+    path = tmp_path / "photo.png"
+    picture.save(path)
+    wanted = tiny_llava.prepare(image=picture, question="What is this?").batch
+    forms = [picture, path, str(path), np.asarray(picture), path.read_bytes()]
+    for form in forms:
+        made = tiny_llava.prepare(form, "What is this?").batch
+        assert all(torch.equal(made[key], wanted[key]) for key in wanted), type(form)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        (("photo.jpg",), ValueError, "found the question None; give a sample, or a picture"),
+        (("photo.jpg", " "), ValueError, "found the question ' '"),
+        (("What is this?", "photo.jpg"), FileNotFoundError, "found no such file"),
+        (("~nobody-here/a.jpg", "What?"), ValueError, "found no home of that name"),
+        ((["a.jpg", "b.jpg"], "What?"), ValueError, "found 2 pictures; give one picture"),
+        ((3, "What?"), ValueError, "asked for the picture"),
+    ],
+)
+def test_what_is_no_picture_and_question_is_refused_in_words(tiny_llava, asked, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        tiny_llava.prepare(*asked)
+
+
+def test_a_sample_is_not_asked_something_else(tiny_llava, sample, picture):
+    for more in ({"question": "What?"}, {"image": picture}):
+        with pytest.raises(ValueError, match="found it whole already"):
+            tiny_llava.prepare(sample, **more)
+    with pytest.raises(ValueError, match="found two pictures"):
+        tiny_llava.prepare(picture, "What?", image=picture)

@@ -190,3 +190,15 @@ def test_a_picture_is_known_by_what_is_seen_of_it(tmp_path):
     assert len({pictures.identify(one) for one in [flat, *others]}) == 4
     assert pictures.identify(None) == ""
     assert json.dumps(pictures.identify(flat)).strip('"').isalnum()
+
+
+@pytest.mark.parametrize("keys", [3, b"ab", 0.5])
+def test_names_that_are_no_list_are_refused(keys):
+    with pytest.raises(TypeError, match="give a list of names, or a file of them"):
+        load_task("pope", keys=keys)
+
+
+@pytest.mark.parametrize("name", ["keys", "source", "images"])
+def test_a_home_of_nobody_is_told(name):
+    with pytest.raises(ValueError, match="found no home of that name"):
+        load_task("pope", **{name: "~nobody-here/rows"})
