@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from irlib.plan.runs import Run
 from irlib.tasks.loading import load_task
-from irlib.tasks.picking import PARTS
 from irlib.tasks.pictures import open_picture
+from irlib.tasks.protocols import BUNDLES
 
 TOKEN = 4.2  # characters of English a token
 SYSTEM, CLOSING = 15, 6  # tokens of a system prompt that is not known, and behind a question
@@ -44,14 +44,14 @@ BUNDLED_ANSWERS = MappingProxyType({"pope": 1, "textvqa": 3, "scienceqa": 1, "ch
 def rows_of(run: Run, source: str) -> tuple[dict[object, float], Task]:
     """The rows of a run by key, each with the chance that it has a picture, and their task.
 
-    `source` is that of `load_task`; rows of the hub are numbers, drawn as `load_task` draws, every
-    other one of either part. What it would refuse is refused here for rows on this machine alone.
+    `source` is that of `load_task`; rows of the hub are numbers, drawn as `load_task` draws where
+    each has its own picture. What it would refuse is refused here for rows on this machine alone.
 
     >>> from irlib.plan.runs import Run
     >>> len(rows_of(Run(task="pope", n=12, seed=0), "hub")[0])
     12
     """
-    rows, task = _drawn(run.task, run.n, run.seed, run.kind, run.part, source)
+    rows, task = _drawn(run.task, run.n, run.seed, run.kind, run.per_picture, source)
     if run.which == "boxed" and any(boxed for _, boxed in rows.values()):
         rows = {key: facts for key, facts in rows.items() if facts[1]}
     found = {key: share for key, (share, _) in rows.items() if run.which == "all" or share}
@@ -62,18 +62,16 @@ def rows_of(run: Run, source: str) -> tuple[dict[object, float], Task]:
 
 @cache
 def _drawn(
-    name: str, n: int, seed: int, kind: str, part: str | None, source: str
+    name: str, n: int | None, seed: int, kind: str, per_picture: int | None, source: str
 ) -> tuple[dict, Task]:
     """Rows by key: the chance of a picture and whether boxes are known; and the task's facts."""
     if source.partition(":")[0] == "hub":
         task = ON_HUB[name]
-        if part:  # which rows are in it their pictures tell
-            places = Random(seed).sample(range(task.rows), task.rows)
-            places = [place for place in places if place % 2 == PARTS.index(part)][:n]
-        else:
-            places = Random(seed).sample(range(task.rows), min(n, task.rows))
+        places = Random(seed).sample(range(task.rows), task.rows)[:n]  # its pictures not known
         return dict.fromkeys(sorted(places), (task.pictured, False)), task
-    samples = load_task(name, n=n, source=source, kind=kind or None, part=part, seed=seed)
+    samples = load_task(
+        name, n=n, source=source, kind=kind or None, per_picture=per_picture, seed=seed
+    )
     rows = {s.key: (float(s.image is not None), bool(s.boxes)) for s in samples}
     pictures = [sample.image for sample in samples if sample.image is not None]
     first = open_picture(pictures[0]) if pictures else None
@@ -81,7 +79,7 @@ def _drawn(
         rows=len(samples),
         pictured=len(pictures) / len(samples),
         chars=sum(len(sample.prompt) for sample in samples) / len(samples),
-        new=BUNDLED_ANSWERS[name] if source == "bundled" else ON_HUB[name].new,
+        new=BUNDLED_ANSWERS[name] if source in BUNDLES else ON_HUB[name].new,
         size=first.size if first else ON_HUB[name].size,
     )
     return rows, task

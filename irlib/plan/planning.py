@@ -67,11 +67,10 @@ def estimate(planned: Sequence[jobs.Job]) -> Plan:
         source = parameters["source"]
         for run in runs(job.stem, parameters):
             rows, task = rows_of(run, source)
-            if run.which == "all" and len(rows) < run.n:
-                some = f"of the part {run.part!r}, about half of them" if run.part else "in all"
+            if run.which == "all" and run.n and len(rows) < run.n:
                 warnings.append(
-                    f"{job.stem} was to take {run.n} rows of {run.task}; of {task.rows} there are "
-                    f"{len(rows)} {some}: it would fail there; ask for fewer"
+                    f"{job.stem} was to take {run.n} rows of {run.task}; there are {len(rows)} of "
+                    f"{task.rows}: it would fail there; ask for fewer"
                 )
             own = parameters.get("models") or [parameters.get("model")]
             for name in [run.model] if run.model else own:
@@ -122,10 +121,11 @@ def _row(run, shape, prompt) -> tuple[float, float, float, float]:
         )
         read = prompt.new * costs.cache(shape, prompt.length)
         return passes, naive, costs.sweep(shape, prompt, layers=layers), read
-    passes = run.answers + run.flows + 2 * run.cams
+    passes = run.answers + run.flows + 2 * run.cams + run.tested
     probed = prompt.length + prompt.new if run.everywhere else None
     flops = run.answers * costs.answer(shape, prompt) + run.cams * costs.cam(shape, prompt)
     flops += run.flows * costs.flow(shape, prompt, rows=probed)
+    flops += run.tested * costs.flow(shape, prompt, rows=0)
     read = run.answers * prompt.new * (shape.weights + costs.cache(shape, prompt.length))
     return passes, passes, flops, read
 
@@ -136,7 +136,8 @@ def _peak(run, shape, prompt) -> int:
         layers = None if run.sweep == "all" else [0]
         return costs.sweep_memory(shape, prompt, layers=layers)
     instrument = costs.cam_memory if run.cams else costs.answer_memory
-    return instrument(shape, prompt)
+    together = max(1, run.tested // 4)  # the maps of one size
+    return max(instrument(shape, prompt), together * costs.answer_memory(shape, prompt))
 
 
 @cache

@@ -7,21 +7,25 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from irlib import store
+from irlib.evidence import claims
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What a notebook does with each row that it draws of a task, for each of its models.
 
-    `which` rows: "all", "pictured", or "boxed" (all with a picture where none has a box). `answers`
-    are greedy answers outside of sweeps, `flows` passes whose attention is probed, at the answer's
+    `n` rows, None for all; `which`: "all", "pictured", or "boxed" (all with a picture where none
+    has a box). `answers` are greedy answers outside of sweeps, `flows` passes whose attention is probed, at the answer's
     positions or, with `everywhere`, at all; `cams` noisy copies, each one forward and one backward.
     `sweep` is "all" for every layer, "one" for one layer and the untouched model. With `example` it
-    is done for one of the rows alone. `part` is that of `load_task`: "find", "judge" or all rows.
-    `model` is another than the notebook's own.
+    is done for one of the rows alone. `tested` are passes with some image tokens hidden. Rows are
+    those of `load_task`, one a picture unless `per_picture` says otherwise. `model` is another than
+    the notebook's own.
     """
 
     task: str
-    n: int
+    n: int | None
     seed: int
     kind: str = ""
     which: str = "pictured"
@@ -31,7 +35,8 @@ class Run:
     cams: int = 0
     sweep: str = ""
     example: bool = False
-    part: str | None = None
+    tested: int = 0
+    per_picture: int | None = 1
     model: str | None = None
 
 
@@ -52,16 +57,35 @@ def _cams(tasks: Iterable[str], p: Mapping, **what) -> list[Run]:
     return _each(tasks, p, answers=1, cams=p["copies"], **what)
 
 
-def _judged(p: Mapping) -> list[Run]:
-    """The rows that find table 1's cliffs, and those that judge them."""
-    held = {**p, "n": p["held"], "captions": p["held_captions"]}
+def _claims(p: Mapping) -> list[Run]:
+    """What claims.yaml says of rows and counts; a test of maps is 4 passes a map, and 2 beside."""
+    stated = claims.read(store.root() / "notebooks/claims.yaml")
+    tables = stated.rows["tables"]
+    n = {name: told[p["sizes"]] for name, told in tables.items()}
+    n |= {"pairs": 2 * n["pairs"], "unseen": None if n["unseen"] == "all" else n["unseen"]}
+    captions = n["captions"]
+
+    def rows(name: str, **what) -> list[Run]:
+        counts = dict.fromkeys(tables[name]["tasks"], n[name])
+        counts |= {"chair": captions} if name == "sweep" else {}
+        kinds = {"scienceqa": "image"}
+        return [
+            Run(task=task, n=count, seed=p["seed"], kind=kinds.get(task, ""), **what)
+            for task, count in counts.items()
+        ]
+
     return [
-        *_each(FOUR, p, which="all", sweep="all", part="find"),
-        *_each(FOUR, held, which="all", sweep="one", part="judge"),
+        *rows("flow", answers=1, flows=1),
+        *[run for name in p["beside"] for run in rows("sweep", sweep="all", model=name)],
+        *rows("sweep", sweep="all"),
+        *rows("unseen", sweep="one"),
+        *rows("maps", answers=1, flows=1, cams=1, tested=26),
+        *rows("pairs", answers=1, cams=1, per_picture=2),
     ]
 
 
 RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
+    "claims": _claims,
     "fig1_information_flow": lambda p: _flow(p, everywhere=True),
     "fig2_attention_shares": lambda p: [
         *_flow(p),
@@ -70,7 +94,7 @@ RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
     ],
     "fig3_cam_scienceqa": lambda p: _cams(["scienceqa"], p, kind=p["kind"]),
     "fig4_cam_pope_textvqa": lambda p: _cams(["pope", "textvqa"], p, which="boxed"),
-    "fig5_truncation": lambda p: _each(FOUR, p, which="all", sweep="all", part="find"),
+    "fig5_truncation": lambda p: _each(FOUR, p, which="all", sweep="all"),
     "fig6_truncation_diagram": lambda p: [
         *_each([p["task"]], p, answers=2, flows=1),
         *_each([p["task"]], p, answers=1, flows=1, everywhere=True, example=True),
@@ -80,10 +104,8 @@ RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
         *_each([p["task"]], p, which="boxed", answers=1, cams=2, example=True),
     ],
     "fig8_cam_gallery": lambda p: _cams(p["tasks"], p, which="boxed"),
-    "fig9_no_picture_needed": lambda p: _each(
-        ["scienceqa"], p, which="all", sweep="all", part="find"
-    ),
-    "table1_generalisation": _judged,
+    "fig9_no_picture_needed": lambda p: _each(["scienceqa"], p, which="all", sweep="all"),
+    "table1_generalisation": lambda p: _each(FOUR, p, which="all", sweep="all"),
 })  # fmt: skip
 
 

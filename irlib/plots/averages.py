@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from irlib import doors
 from irlib.scores import pooled
@@ -78,7 +79,8 @@ def pool(
 
     `table` is that of sweep(), with `task` and the count columns of its scorers; metrics that a
     task does not have are skipped. Every resample of the samples is pooled anew, as in
-    cliff_layer(); "SQA IMG Acc" counts the samples with a picture.
+    `metrics()`; "SQA IMG Acc" counts the samples with a picture. Where all of n are
+    right, or none, the interval is Clopper and Pearson's, of n.
 
     Raises: ValueError if no task of the table has one of the metrics.
 
@@ -98,6 +100,8 @@ def pool(
         for metric in [name for name in metrics if name in value]:
             low, high = np.nanpercentile(drawn[metric], [tail, 100 - tail])
             n = int(counts["has_image"].sum()) if metric == "SQA IMG Acc" else size
+            if low == high and value[metric] in (0, 1):  # resampling knows no doubt at 0 of n
+                low, high = binomtest(round(value[metric] * n), n).proportion_ci(confidence)
             rows.append((*key, metric, float(value[metric]), low, high, n))
     if not rows:
         raise ValueError(

@@ -20,7 +20,7 @@ WIDE, SIZE = 3.15, 6.5
 FOOT = (
     "Effects are in the direction of the claim, fractions of attention, heat, probability, depth "
     "or answers (claims.yaml says which); bars: intervals over pictures, their confidence of .95 "
-    "shared by the parts of a claim; grey: smaller than matters. Stated before the rows were drawn: "
+    "shared by the parts of a claim; grey: smaller than matters. Stated before rows were drawn: "
     "one trained model, drawn pictures; nothing is said of other trainings, models or photographs."
 )
 

@@ -20,26 +20,43 @@ MOST = 4
 ONE = {"left": 0.5, "gap": 0.6, "wide": 2.2, "high": 1.35}
 SEVERAL = {"left": 0.62, "gap": 0.18, "high": 1.2}
 FOOT = (
-    "Dashed line and diamond: picture never hidden. Arrow: cliff layer, the smallest from which on "
-    "the score stays within {:g} point of it; its bar and the bands: 95 % interval over samples. "
+    "Dashed line and diamond: picture never hidden; dotted: no picture in the prompt. Arrow: cliff "
+    "layer, the smallest from which on the score stays within {:g} points; its bar: certified "
+    "limits, over {} pictures, which resolve {:.1f} points at the best. Bands: 95 % interval over "
+    "samples. "
 )
+DIVERGENCE = (
+    "Below each: how far the first answer token's distribution is from the untouched model's, mean "
+    "KL in nats, log scale, nothing below {:g}. "
+)
+FLOOR = 1e-3
+"""Nats below which no divergence is drawn: the logarithm of zero has no place."""
+STRIP = 0.36
+"""Inches of the divergence's panel."""
 
 
 @styled
 def truncation_curves(
-    table: pd.DataFrame, cliffs: pd.DataFrame, *, others: pd.DataFrame | None = None
+    table: pd.DataFrame,
+    cliffs: pd.DataFrame,
+    *,
+    divergence: pd.DataFrame | None = None,
+    others: pd.DataFrame | None = None,
 ) -> Figure:
     """Return score by truncation layer with its band, the untouched model, and the cliff.
 
     One model: a panel per metric, two abreast. Several: a row per metric, a column per model, the
     scale of a row shared. `table` has `model, metric, layer, value, low, high, n`, fractions,
     0-based layers; a model's last layer is the untouched model and stands apart as 'never'.
-    `cliffs` has `model, metric, layer, low, high, n_layers, margin`, one row per model and metric:
-    the arrow, its interval as a bar. `others`, as data/paper/cliffs.csv has them, stand below,
+    `cliffs` has `model, metric, layer, low, high, n_layers, margin, units, resolves`, one row per
+    model and metric: the arrow, its certified limits as a bar; and `blank`, where it is there, the
+    score without a picture. `divergence`, `model, metric, layer, value, low, high` in nats, is
+    drawn below each panel. `others`, as data/paper/cliffs.csv has them, stand below,
     beside these cliffs, by depth.
     """
     require(table, ("model", "metric", "layer", "value", "low", "high", "n"), "truncation_curves()")
-    require(cliffs, ("model", "metric", "layer", "low", "high", "n_layers"), "truncation_curves()")
+    needed = ("model", "metric", "layer", "low", "high", "n_layers", "margin", "units", "resolves")
+    require(cliffs, needed, "truncation_curves()")
     metrics, models = (list(dict.fromkeys(table[name])) for name in ("metric", "model"))
     if len(models) > MOST:
         raise ValueError(
@@ -53,10 +70,12 @@ def truncation_curves(
     wide = sizes.get("wide") or (PAGE - left - 0.13 - gap * (columns - 1)) / columns
     names = [wrap(model, wide, 8, bold=True) for model in models] if several else []
     head = 0.25 + max((tall(name, 8) for name in names), default=0.0)
-    pitch = high + (0.42 if several else 0.55)
-    bottom = head + (math.ceil(len(cells) / columns) - 1) * pitch + high
-    margin = cliffs["margin"].iloc[0] if "margin" in cliffs else 0.01
-    foot = FOOT.format(100 * margin) + COUNTED
+    strip = 0.0 if divergence is None else STRIP + 0.08
+    pitch = high + strip + (0.42 if several else 0.55)
+    bottom = head + (math.ceil(len(cells) / columns) - 1) * pitch + high + strip
+    foot = FOOT.format(100 * cliffs["margin"].iloc[0], _span(cliffs["units"]),
+                       100 * cliffs["resolves"].min())  # fmt: skip
+    foot += ("" if divergence is None else DIVERGENCE.format(FLOOR)) + COUNTED
     below = 0.0 if others is None else beside.height(others)
     foot += "" if others is None else beside.FOOT
     figure = Drawing(bottom + 0.42 + below, title=None if several else models[0], foot=foot)
@@ -83,6 +102,11 @@ def truncation_curves(
             axes.set_ylabel(label, labelpad=2)
         else:
             axes.tick_params(labelleft=False)
+        if divergence is not None:
+            mine = divergence[(divergence["metric"] == metric) & (divergence["model"] == model)]
+            axes.tick_params(labelbottom=False)
+            under = figure.place(x, y + high + 0.08, wide, STRIP)
+            _divergence(under, axes, mine, colour, named=column == 0 or not several)
         if several and row == 0:
             figure.write(x, EDGE, names[column], color=ink(colour), fontweight="bold")
     middle = left + (columns * (wide + gap) - gap) / 2
@@ -90,11 +114,34 @@ def truncation_curves(
     return figure
 
 
+def _span(units: pd.Series) -> str:
+    """From the fewest to the most, one number where they are the same."""
+    fewest, most = int(units.min()), int(units.max())
+    return str(most) if fewest == most else f"{fewest} to {most}"
+
+
+def _divergence(axes: Axes, above: Axes, rows: pd.DataFrame, colour: str, *, named: bool) -> None:
+    """The divergence of one panel's model, its layers below those of the scores."""
+    rows = rows.sort_values("layer")[["layer", "value", "low", "high"]].clip(lower=FLOOR)
+    rows["layer"] = np.arange(len(rows))  # clipped with the others
+    axes.set(yscale="log", xlim=above.get_xlim(), ylim=(FLOOR, 30))
+    axes.fill_between(rows["layer"], rows["low"], rows["high"], color=colour, alpha=0.2, lw=0)
+    axes.plot(rows["layer"], rows["value"], color=colour, lw=1)
+    axes.set_yticks([0.01, 1], ["0.01", "1"], fontsize=6)
+    axes.minorticks_off()
+    axes.set_xticks(above.get_xticks(), [label.get_text() for label in above.get_xticklabels()])
+    axes.tick_params(labelleft=named)
+    if named:
+        axes.set_ylabel("KL", labelpad=2, fontsize=7)
+
+
 def _panel(axes: Axes, scale: pd.DataFrame, rows: pd.DataFrame, cliff, colour: str) -> None:
     """One model's curve; `scale` are the rows that the panel shares its axis with."""
     n_layers = int(cliff["n_layers"])
     never = n_layers + max(0.9, 0.07 * n_layers)
     low, high = 100 * scale["low"].min(), 100 * scale["high"].max()
+    if "blank" in cliff:
+        low, high = min(low, 100 * cliff["blank"]), max(high, 100 * cliff["blank"])
     span = max(high - low, 20)
     pad, strip = 0.06 * span, 0.36 * span  # the strip holds the cliff's bar, clear of the curve
     axes.set(xlim=(-0.5, never + 0.055 * n_layers), ylim=(low - pad, high + strip))
@@ -111,6 +158,8 @@ def _panel(axes: Axes, scale: pd.DataFrame, rows: pd.DataFrame, cliff, colour: s
         axes.axhline(100 * end["value"], color=colour, ls=(0, (4, 2)), lw=0.8, zorder=1)
         axes.plot([never] * 2, [100 * end["low"], 100 * end["high"]], color=colour, lw=1, zorder=2)
         axes.plot(never, 100 * end["value"], "D", mfc="white", mec=colour, zorder=4, ms=4)
+    if "blank" in cliff:
+        axes.axhline(100 * cliff["blank"], color=colour, ls=":", lw=0.8, zorder=1)
     wide = inches(axes)[0] / np.ptp(axes.get_xlim())  # of a layer
     step = math.ceil(0.17 / wide)
     ticks = [layer for layer in range(0, n_layers, step) if (never - layer) * wide > 0.24]

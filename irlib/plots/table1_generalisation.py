@@ -13,17 +13,20 @@ from irlib.plots.style import BLUE, GREY, LIGHT, VERMILLION, count, require
 COLUMNS = ("POPE Acc", "POPE F1", "SQA Acc", "TextVQA Acc", "CHAIRs", "CHAIRi")
 ALL = "SQA all"
 KIND = {"SQA IMG Acc": "with a picture", "SQA Acc": "all questions"}
-OURS = "model published column metric baseline at_cliff change_low change_high layer cliff low high"
+OURS = (
+    "model published column metric baseline at_cliff change_low change_high layer cliff low high "
+    "margin resolves"
+)
 NONE, ABSENT = "not published", "not in the paper"
 CERTAIN = {1: ("better", BLUE), -1: ("worse", VERMILLION)}
 SPOTS = ("cliff", "low", "high")
 LEFT, SMALL = 1.0, 6
 FOOT = (
-    "Bold: this run. Untouched model → picture hidden from the cliff layer on, in percent, on n "
-    "questions that had no part in finding the cliff; [ ]: the cliff's 95 % interval, –: never. "
-    "L: no layer could do without the picture, and it was hidden from this one. Better, worse: "
-    "where the change's 95 % interval leaves out zero. Below: the paper, which gives no intervals, "
-    "on other models and tasks. Layers count from 0."
+    "Bold: this run. Untouched model → picture hidden from the cliff's certified upper limit on, "
+    "in percent; cliff: the layer, and its certified limits [ ], –: never, within {:g} points; the "
+    "pictures resolve {:.1f} points at the best. L: no layer is certified, and it was hidden from "
+    "this one. Better, worse: where the change's 95 % interval leaves out zero. Below: the paper, "
+    "which gives no intervals, on other models and tasks. Layers count from 0."
 )
 
 
@@ -31,11 +34,9 @@ FOOT = (
 def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Return the table as a drawing: `baseline → at the cliff` in percent, the paper's row below.
 
-    `ours` has a row per model and column of the table: `model, published` (the paper's row that the
-    model stands for, "" for none), `column, metric, baseline, at_cliff, change_low, change_high, n`
-    on the questions judged, as fractions, `layer` from which the picture was hidden there, and
-    `cliff, low, high, n_layers`, 0-based. `published` has `model, metric, baseline, truncated` in
-    percent, as in data/paper/table1.csv. A column "SQA all", with the rows that have no picture, is
+    `ours` has a row per model and column of the table, those of `across.at_cliffs`, and
+    `published`, the paper's row that the model stands for ("" for none). The argument `published`
+    has `model, metric, baseline, truncated` in percent, as in data/paper/table1.csv. A column "SQA all", with the rows that have no picture, is
     told below "SQA Acc".
     """
     require(ours, (*OURS.split(), "n_layers", "n"), "generalisation()")
@@ -50,7 +51,8 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
         cells = max(tall(_small(rows, column), SMALL) + 0.26 for column in COLUMNS)
         tops[model] = y, y + 0.06 + max(cells, tall(name, 7) + 0.04)
         y = tops[model][1] + 0.22
-    figure = Drawing(y + 0.04, foot=FOOT)
+    foot = FOOT.format(100 * ours["margin"].iloc[0], 100 * ours["resolves"].min())
+    figure = Drawing(y + 0.04, foot=foot)
     axes = figure.place(0, 0, PAGE, y + 0.04)
     axes.set(xlim=(0, PAGE), ylim=(y + 0.04, 0))
     axes.axis("off")
@@ -94,7 +96,7 @@ def _small(rows: pd.DataFrame, name: str) -> str:
     row = rows.loc[name]
     spots = ("–" if row[key] >= row["n_layers"] else int(row[key]) for key in SPOTS)
     lines = ["cliff {} [{}, {}]".format(*spots)]
-    if row["layer"] != row["cliff"]:
+    if row["high"] >= row["n_layers"]:
         lines.append(f"L = {row['layer']:.0f}")
     if name == "SQA Acc" and ALL in rows.index:
         lines.append(f"all: {_arrow(rows.loc[ALL])}")
@@ -154,7 +156,7 @@ def latex(ours: pd.DataFrame, published: pd.DataFrame) -> str:
     for model, cells in ours.groupby("model", sort=False):
         mine = rows.setdefault(model, {})
         for _, row in cells[cells["column"].isin(COLUMNS)].iterrows():
-            cliff = "never" if row["cliff"] >= row["n_layers"] else f"{row['cliff']:.0f}"
+            cliff = "never" if row["high"] >= row["n_layers"] else f"{row['high']:.0f}"
             mine[row["column"]] = f"{_arrow(row)} ({cliff})".replace("→", "$\\to$")
         if not (name := cells["published"].iloc[0]):
             continue
@@ -166,11 +168,11 @@ def latex(ours: pd.DataFrame, published: pd.DataFrame) -> str:
     table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(COLUMNS)).fillna("--")
     table.index = [name.partition(" (")[0] for name in table.index]  # unique until here
     sizes = sorted({int(n) for n in ours["n"]})
+    kind = KIND[ours.loc[ours["column"] == "SQA Acc", "metric"].iloc[0]]
     caption = (
-        "Untouched model $\\to$ picture hidden from the cliff layer on (layer counted from 0; "
-        "``never'': none found, hidden in the last layer alone), in percent. SQA Acc counts "
-        f"questions {KIND[ours.loc[ours['column'] == 'SQA Acc', 'metric'].iloc[0]]}. Judged on "
-        f"{sizes[0]} to {sizes[-1]} questions that had no part in finding the cliff."
+        "Untouched model $\\to$ picture hidden from the cliff's certified upper limit on (layer "
+        "counted from 0; ``never'': none certified, hidden in the last layer alone), in percent. "
+        f"SQA Acc counts questions {kind}. {sizes[0]} to {sizes[-1]} questions, each about another picture."
     )
     text = (
         table.style.format_index(escape="latex")

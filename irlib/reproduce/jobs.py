@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +12,12 @@ from irlib.reproduce import parameters
 from irlib.reproduce.parameters import declared, typed
 from irlib.reproduce.profiles import settings_of
 from irlib.reproduce.runner import Job
-from irlib.tasks.protocols import TASKS
+from irlib.tasks.protocols import BUNDLES, TASKS
 
 OUTPUTS = ("png", "csv", "json")
 HUB = r"\w[\w.-]*/\w[\w.-]*"  # an id there: owner/name
 NO_FIGURE = ("explore",)  # notebooks that save nothing
+PLACES = ("model", "models", "beside", "source")  # parameters that may name a local folder
 
 
 def stems(notebooks: Path | None = None) -> list[str]:
@@ -62,7 +64,7 @@ def plan(
             )
         chosen = {name: value for name, value in common.items() if name in told} | mine
         values = {name: typed(value, told[name][0], name) for name, value in chosen.items()}
-        places = [name for name in ("model", "models", "source") if name in values]
+        places = [name for name in PLACES if name in values]
         values |= {name: _absolute(values[name]) for name in places}
         full = {name: default for name, (_, default) in told.items()} | values
         _check(stem, full, told)
@@ -138,7 +140,9 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
                 f"of {bundled}."
             )
     source = values.get("source", "bundled")
-    if not (re.fullmatch(f"bundled|hub(:{HUB})?", source) or _local(source, file=True)):
+    if not (
+        source in BUNDLES or re.fullmatch(f"hub(:{HUB})?", source) or _local(source, file=True)
+    ):
         raise ValueError(
             f"{stem} was to be run with the rows of {source!r}; there is no such folder or file; "
             "take bundled, hub, hub:OWNER/NAME, or a folder or table that is there."
@@ -152,14 +156,15 @@ def _check(stem: str, values: Mapping[str, object], told: Mapping[str, tuple]) -
 def _models(values: Mapping[str, object]) -> list[str]:
     """Return the models that a notebook is to load."""
     one = [values["model"]] if "model" in values else []
-    return [*one, *values.get("models", ()), *values.get("controls", ())]
+    more = (values.get(name, ()) for name in ("models", "controls", "beside"))
+    return [*one, *chain.from_iterable(more)]
 
 
 def _absolute(value: str | list[str]) -> str | list[str]:
     """Return a local folder by its full path (a notebook runs in its own), another value as is."""
     if isinstance(value, list):
         return [_absolute(item) for item in value]
-    keep = value in ("hub", "bundled") or _bundled(value) or not _local(value, file=True)
+    keep = value in ("hub", *BUNDLES) or _bundled(value) or not _local(value, file=True)
     return value if keep else str(doors.path("a folder", value).resolve())
 
 

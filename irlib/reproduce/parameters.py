@@ -29,11 +29,12 @@ class Range:
 
 COUNT, SHARE, LAYER = Range(least=1), Range(least=0, most=1), Range(least=0, in_model=True)
 RANGES: Mapping[str, Range] = MappingProxyType({
-    **dict.fromkeys(("n", "captions", "held", "held_captions", "shown", "copies"), COUNT),
-    **dict.fromkeys(("margin", "loss", "apart"), SHARE),
+    **dict.fromkeys(("n", "captions", "shown", "copies"), COUNT),
+    "margin": SHARE,
     **dict.fromkeys(("task", "tasks"), Range(choices=tuple(TASKS))),
     "seed": Range(least=0, most=2**32 - 1),
     "row": Range(least=0),
+    "sizes": Range(choices=("mini", "smol", "paper")),
     "noise": Range(least=0, most=1),
     "layer": LAYER,
     "fig6_truncation_diagram.layer": Range(least=1, in_model=True),  # beside the layer before it

@@ -38,11 +38,11 @@ def sweep(
 ) -> pd.DataFrame:
     """Answers and scores of every sample with the image hidden from every layer: a tidy table.
 
-    Columns `model, task, kind, sample, picture, asked, layer, keep, answer, near_tie, kl, score` and
-    the count columns of the task's scorer; one row a sample and layer. `picture` is a hash of what
-    is seen, "" where there is none: the unit, where several samples ask about one. `asked` is one
-    of picture, words and length: where it is the same, the answer is. `near_tie` is true where the
-    first token's logit is at most one unit in the last place of the model's dtype ahead of the
+    Columns `model, task, kind, sample, picture, asked, layer, keep, answer, near_tie, kl, score`
+    and the count columns of the task's scorer; one row a sample and layer. `picture` is a hash of
+    what is seen, "" where there is none: the unit, where several samples ask about one. `asked` is
+    one of picture, words and length: where it is the same, the answer is. `near_tie` is true where
+    the first token's logit is at most one unit in the last place of the model's dtype ahead of the
     next, which is rounding's alone (models.rounding): elsewhere it may be another token. `kl` is
     KL(untouched || hidden) of the first token, in nats over the whole vocabulary; with `logprob`
     there is a column of that name, the log-probability, in nats summed over its tokens, that is

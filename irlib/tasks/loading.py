@@ -7,10 +7,8 @@ from pathlib import Path
 from irlib import doors, store
 from irlib.tasks import picking, reader, tables, wording
 from irlib.tasks.own import load_own
-from irlib.tasks.protocols import TASKS, text
+from irlib.tasks.protocols import BUNDLES, TASKS, text
 from irlib.tasks.samples import Box, Sample
-
-BUNDLES = {"bundled": "data/tasks", "held": "data/held"}
 
 
 def load_task(

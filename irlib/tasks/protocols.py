@@ -113,6 +113,8 @@ def _chair_reference(row: dict, *, words: chair.Words, **_) -> dict:
     return {"objects": chair.ground_truth(words, texts(row, "objects"), said), "words": words}
 
 
+BUNDLES = MappingProxyType({"bundled": "data/tasks", "held": "data/held"})
+"""The sources that come with the project: rows to explore, and rows that judge the claims alone."""
 TASKS = MappingProxyType(
     {
         "pope": Task(

@@ -1,6 +1,7 @@
 """A plan is held to the notebooks themselves: each is run, and what it calls is counted."""
 
 from collections import Counter
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -8,7 +9,7 @@ import pytest
 
 import irlib
 from irlib import cli, store
-from irlib.evidence import across
+from irlib.evidence import claims, rulers
 from irlib.models.families import VICUNA
 from irlib.models.vlm import VLM
 from irlib.plan import costs
@@ -20,8 +21,8 @@ from irlib.reproduce.parameters import declared as parameters_of
 
 FOLDER, FIGURES = store.root() / "notebooks", jobs.stems()
 SMALL = {
-    "n": 3, "captions": 2, "held": 4, "held_captions": 3, "copies": 2, "shown": 1, "seed": 3,
-    "models": ["mini-llava"], "published": ["LLaVA-1.5"],
+    "n": 3, "captions": 2, "copies": 2, "shown": 1, "seed": 3,
+    "beside": [], "models": ["mini-llava"], "published": ["LLaVA-1.5"],
     "controls": ["mini-internvl"],
 }  # fmt: skip
 
@@ -52,8 +53,14 @@ def called(stem, parameters, monkeypatch) -> Counter:
     counting(irlib, "attention_map", lambda *_: {"flows": 1})
     counting(irlib, "llava_cam", lambda _, kwargs: {"cams": kwargs.get("n", 1)})
     counting(VLM, "answer", lambda args, _: {"answers": len(args[1])})
-    for place in (irlib, across):
-        counting(place, "sweep", swept)
+    counting(irlib, "sweep", swept)
+    tested = {"answers": 1, "flows": 1, "cams": 1, "tested": 26}
+    counting(
+        rulers, "faithfulness", lambda args, _: {k: v * len(args[1]) for k, v in tested.items()}
+    )
+    counting(
+        rulers, "own_box", lambda args, _: dict.fromkeys(("answers", "cams"), 2 * len(args[1]))
+    )
     scope = {"display": lambda *_: None}
     for cell in nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4).cells:
         if cell.cell_type == "code":
@@ -64,17 +71,26 @@ def called(stem, parameters, monkeypatch) -> Counter:
     return counts
 
 
+def few(stated: claims.Claims) -> claims.Claims:
+    """The claims on two rows a table."""
+    tables = {name: told | {"mini": 2} for name, told in stated.rows["tables"].items()}
+    return replace(stated, rows={**stated.rows, "tables": tables})
+
+
 @pytest.mark.parametrize("stem", FIGURES)
 def test_a_notebook_calls_what_its_entry_says(stem, monkeypatch, tmp_path):
     monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path))
     monkeypatch.chdir(FOLDER)
     declared = parameters_of(FOLDER / f"{stem}.ipynb")
+    stated = claims.read(FOLDER / "claims.yaml")
     parameters = {name: value for name, (_, value) in declared.items()}
     parameters |= {name: value for name, value in SMALL.items() if name in declared}
+    monkeypatch.setattr(claims, "read", lambda *_, **__: few(stated))
     told = Counter({"saved": 1})
     for run in runs(stem, parameters):
-        rows = len(rows_of(run, "bundled")[0])
-        told.update({name: rows * getattr(run, name) for name in ("answers", "flows", "cams")})
+        rows = len(rows_of(run, parameters["source"])[0])
+        kinds = ("answers", "flows", "cams", "tested")
+        told.update({name: rows * getattr(run, name) for name in kinds})
         if run.sweep:
             how = "all" if run.sweep == "all" else "1 of them"
             told[("sweep", run.task, how)] += rows
@@ -83,14 +99,14 @@ def test_a_notebook_calls_what_its_entry_says(stem, monkeypatch, tmp_path):
 
 def test_every_figure_is_counted_and_no_other():
     assert list(RUNS) == jobs.stems()
-    with pytest.raises(ValueError, match=r"what explore runs; counted are fig1.*; name one"):
+    with pytest.raises(ValueError, match=r"what explore runs; counted are claims.*; name one"):
         runs("explore", {})
 
 
 def test_rows_of_the_hub_are_drawn_as_rows_that_are_here(monkeypatch):
     from irlib.plan import draws
 
-    run = Run(task="scienceqa", n=7, seed=5, which="all")
+    run = Run(task="scienceqa", n=7, seed=5, which="all", per_picture=1)
     here = sorted(sample.key for sample in irlib.load_task("scienceqa"))
     known = draws.ON_HUB["scienceqa"]
     like = draws.Task(**vars(known) | {"rows": len(here)})
@@ -102,19 +118,6 @@ def test_rows_of_the_hub_are_drawn_as_rows_that_are_here(monkeypatch):
     finally:
         draws._drawn.cache_clear()
     assert [here[place] for place in numbers] == list(keys)
-
-
-@pytest.mark.parametrize("source", ["hub", "bundled"])
-def test_rows_that_judge_are_none_of_those_that_found(source):
-    parameters = {"n": 20, "captions": 20, "held": 30, "held_captions": 10, "seed": 1}
-    drawn = [
-        (run, set(rows_of(run, source)[0])) for run in runs("table1_generalisation", parameters)
-    ]
-    counts = {(run.task, run.part): len(rows) for run, rows in drawn}
-    assert counts == {(run.task, run.part): run.n for run, _ in drawn}
-    found, judged = ({r.task: rows for r, rows in drawn if r.part == p} for p in ("find", "judge"))
-    assert all(not rows & judged[task] for task, rows in found.items())
-    assert (counts["chair", "judge"], counts["pope", "judge"]) == (10, 30)
 
 
 def test_rows_that_two_notebooks_sweep_are_counted_once():
