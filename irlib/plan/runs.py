@@ -16,8 +16,9 @@ class Run:
     """What a notebook does with each row that it draws of a task, for each of its models.
 
     `n` rows, None for all; `which`: "all", "pictured", or "boxed" (all with a picture where none
-    has a box). `answers` are greedy answers outside of sweeps, `flows` passes whose attention is probed, at the answer's
-    positions or, with `everywhere`, at all; `cams` noisy copies, each one forward and one backward.
+    has a box). `answers` are greedy answers outside of sweeps, `flows` passes whose attention is
+    probed, at the answer's positions or, with `everywhere`, at all; `cams` noisy copies, each one
+    forward and one backward.
     `sweep` is "all" for every layer, "one" for one layer and the untouched model. With `example` it
     is done for one of the rows alone. `tested` are passes with some image tokens hidden. Rows are
     those of `load_task`, one a picture unless `per_picture` says otherwise. `model` is another than

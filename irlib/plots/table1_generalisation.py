@@ -36,8 +36,8 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
 
     `ours` has a row per model and column of the table, those of `across.at_cliffs`, and
     `published`, the paper's row that the model stands for ("" for none). The argument `published`
-    has `model, metric, baseline, truncated` in percent, as in data/paper/table1.csv. A column "SQA all", with the rows that have no picture, is
-    told below "SQA Acc".
+    has `model, metric, baseline, truncated` in percent, as in data/paper/table1.csv. A column
+    "SQA all", with the rows that have no picture, is told below "SQA Acc".
     """
     require(ours, (*OURS.split(), "n_layers", "n"), "generalisation()")
     require(published, ("model", "metric", "baseline", "truncated"), "generalisation()")
@@ -172,7 +172,8 @@ def latex(ours: pd.DataFrame, published: pd.DataFrame) -> str:
     caption = (
         "Untouched model $\\to$ picture hidden from the cliff's certified upper limit on (layer "
         "counted from 0; ``never'': none certified, hidden in the last layer alone), in percent. "
-        f"SQA Acc counts questions {kind}. {sizes[0]} to {sizes[-1]} questions, each about another picture."
+        f"SQA Acc counts questions {kind}. {sizes[0]} to {sizes[-1]} questions, each about another "
+        "picture."
     )
     text = (
         table.style.format_index(escape="latex")
