@@ -31,6 +31,7 @@ def answers_one_by_one(vlm, inputs, layers, keep, max_new_tokens, logprob) -> di
         said = vlm.answer(inputs, max_new_tokens=max_new_tokens)
         kl = divergences(vlm.forward(inputs, logits_to_keep=1)[:, -1], before)
         left = forced(vlm, inputs, untouched) if logprob else ()
-        return Changed(said.ids, said.texts, said.margins, tuple(kl), tuple(left))
+        found = {"kl": tuple(kl), "logprob": tuple(left)}
+        return Changed(said.ids, said.texts, said.margins, said.reader, **found)
 
     return one_by_one(vlm, inputs, layers, keep, ask)

@@ -104,7 +104,9 @@ def answers_by_layer(
         found |= dict(zip(variants, zip(*told, strict=True), strict=True))
     rows = _by_layer(found, len(inputs), layers, end)
     each = zip(layers, rows, strict=True)
-    return {layer: Changed(*zip(*row, strict=True)) for layer, row in each}
+    names = ("ids", "texts", "margins", "kl", "logprob")  # the last where it was asked for
+    parts = ((layer, zip(names, zip(*row, strict=True), strict=False)) for layer, row in each)
+    return {layer: Changed(**dict(part), reader=vlm.reader) for layer, part in parts}
 
 
 def _layers(inputs, layers) -> list[int]:

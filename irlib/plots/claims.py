@@ -33,6 +33,10 @@ def claims_table(table: pd.DataFrame) -> Figure:
     """
     columns = ("model", "id", "part", "outcome", "says", "value", "low", "high", "matters", "units")
     require(table, columns, "claims_table()")
+    if len(models := list(table["model"].unique())) != 1:
+        raise ValueError(
+            f"claims_table() was given the models {models}; there is one page a model; select one."
+        )
     rows = []
     for row in table.itertuples():
         part = f" ({row.part})" if isinstance(row.part, str) and row.part != "all tasks" else ""
@@ -41,8 +45,7 @@ def claims_table(table: pd.DataFrame) -> Figure:
         told = wrap(f"{row.outcome}{count}", WIDE - 0.75, SIZE)
         rows.append((row, says, told, tall(says, SIZE) + tall(told, SIZE) + 0.07))
     height = sum(high for *_, high in rows) + 0.25
-    (model,) = table["model"].unique()
-    figure = Drawing(height + 0.4, title=model, foot=FOOT)
+    figure = Drawing(height + 0.4, title=models[0], foot=FOOT)
     axes = figure.place(WIDE + 0.1, 0.05, PAGE - WIDE - 0.1 - 2 * EDGE, height - 0.05)
     axes.set(ylim=(height - 0.05, 0), xlim=_limits(table))
     axes.axvline(0, color=GREY, lw=0.6)

@@ -1,0 +1,125 @@
+"""Claims: stated once, judged by one rule, refused where they were changed."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from irlib import store
+from irlib.evidence import claims, effects
+from irlib.evidence.bounds import Estimate
+
+FILE = store.root() / "notebooks/claims.yaml"
+
+
+def stated():
+    return claims.read(FILE, statistics=effects.STATISTICS)
+
+
+def entry(**changes):
+    return replace(stated().entries[0], **changes)
+
+
+def found(low, high, units=50):
+    return Estimate((low + high) / 2, low, high, units, units)
+
+
+def naive(expect, low, high, m):
+    """The rules at the head of the file, set by set: what does every point of the interval say?"""
+    points = np.linspace(low, high, 401)
+    if expect == "none":
+        if (abs(points) <= m).all():
+            return "shown"
+        return "refuted" if (points > m).all() or (points < -m).all() else "not resolved"
+    if (points >= m).all():
+        return "shown"
+    if (points < m).all():
+        return "smaller than matters" if (points >= -m).all() else "refuted"
+    return "not resolved"
+
+
+@pytest.mark.parametrize("expect", ["more", "none"])
+def test_an_outcome_is_what_every_point_of_the_interval_says(expect):
+    one, ends = entry(expect=expect, matters=0.05), np.linspace(-0.2, 0.2, 17)
+    came = set()
+    for low, high in itertools.combinations(ends, 2):
+        came.add(claims.outcome(one, found(low, high)))
+        assert claims.outcome(one, found(low, high)) == naive(expect, low, high, 0.05), (low, high)
+    assert came == {*claims.JUDGED[expect], claims.UNRESOLVED}
+
+
+def test_few_pictures_and_unknown_intervals_resolve_nothing():
+    one = entry(fewest=30)
+    assert claims.outcome(one, found(0.5, 0.6, units=29)) == claims.UNRESOLVED
+    assert claims.outcome(one, found(0.5, 0.6, units=30)) == claims.SHOWN
+    assert claims.outcome(one, found(np.nan, np.nan)) == claims.UNRESOLVED
+
+
+def test_all_nine_claims_are_stated_and_their_parts_share_the_doubt():
+    told = stated()
+    assert {one.claim for one in told.entries} == {f"C{i}" for i in range(1, 10)}
+    assert set(told.hashes) == {one.id for one in told.entries}
+    assert told.confidence("C1") == pytest.approx(1 - 0.05 / 4)
+    assert told.confidence("C2") == pytest.approx(0.95)
+    assert told.confidence("C8") == pytest.approx(1 - 0.05 / 4)
+
+
+def edited(tmp_path, change):
+    told = yaml.safe_load(FILE.read_text())
+    change(told)
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(told))
+    return path
+
+
+def rehashed(change):
+    """A change of the first entry that its author also gave a hash."""
+
+    def both(told):
+        change(told["entries"][0])
+        told["entries"][0]["hash"] = claims.fingerprint(told["entries"][0])
+
+    return both
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda told: told["entries"][3].update(matters=0.04), "is not edited once stated"),
+        (lambda told: told["entries"][0].pop("hash"), "has the hash None"),
+        (lambda told: told["entries"].append(told["entries"][0]), "the id of another"),
+        (rehashed(lambda e: e.update(statistic="mood")), "the statistic 'mood'; known are"),
+        (rehashed(lambda e: e.update(expect="less")), "expect 'less'"),
+        (rehashed(lambda e: e["wording"].update(perhaps="x")), "wording for .*perhaps"),
+        (rehashed(lambda e: e.update(matters=0)), "what matters"),
+        (rehashed(lambda e: e.update(mood="x")), "does not read"),
+        (rehashed(lambda e: e.update(outcome="true by construction")), "true by construction"),
+    ],
+)
+def test_a_changed_or_unknown_entry_is_refused(tmp_path, change, words):
+    with pytest.raises(ValueError, match=words):
+        claims.read(edited(tmp_path, change), statistics=effects.STATISTICS)
+
+
+def test_another_layout_of_the_file_is_the_same_file(tmp_path):
+    again = claims.read(edited(tmp_path, lambda told: None))
+    assert again == stated()
+
+
+def test_a_claim_is_judged_by_all_its_parts_in_its_own_words():
+    told = stated()
+    parts = {e.id: dict.fromkeys(e.parts, found(0.7, 0.8, 90)) for e in told.entries if e.statistic}
+    table = claims.judge(told, parts, model="m")
+    first = table.iloc[0]
+    assert (first["outcome"], first["says"]) == ("shown", told.entries[0].wording["shown"])
+    assert first["resolves"] == pytest.approx(0.05)
+    assert list(table["id"].unique()) == [one.id for one in told.entries]
+    assert set(table.query("claim == 'C6'")["outcome"]) == {"refuted"}  # 0.7 apart is not none
+    bare = table[table["outcome"].isin([claims.CONSTRUCTED, claims.UNTESTABLE])]
+    assert bare["value"].isna().all()
+    assert set(bare["id"]) == {"C7.cam", "C9.share"}
+    del parts["C8.site"]["mlp"]
+    with pytest.raises(ValueError, match=r"C8\.site was to be judged by its parts"):
+        claims.judge(told, parts, model="m")
