@@ -1,4 +1,4 @@
-"""Bring the README's table of speed up to date: `python -m benchmarks.readme`.
+"""Bring the tables of speed up to date: `python -m benchmarks.readme`.
 
 It is made from the files in benchmarks/results, which `python -m benchmarks.run` writes.
 """
@@ -10,30 +10,34 @@ from benchmarks import tables
 
 ROOT = Path(__file__).parents[1]
 FIRST, LAST = "<!-- speed -->\n", "\n<!-- /speed -->"
+PLACES = {"README.md": True, "docs/speed.md": False}  # whether one row a comparison will do
 SHOWN = ("sweep", "answers", "cam", "attention")
 
 
-def speed(folder: Path) -> str:
-    """Return the table of all comparisons whose results are in the folder."""
+def speed(folder: Path, *, first: bool = False) -> str:
+    """Return the table of all comparisons whose results are in the folder; the `first` row of each
+    is the README's."""
     files = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     files = [told for told in files if told.get("comparison") in SHOWN]
-    return tables.markdown(sorted(files, key=lambda told: SHOWN.index(told["comparison"])))
+    files = sorted(files, key=lambda told: SHOWN.index(told["comparison"]))
+    return tables.markdown(files, first=first)
 
 
 def updated(text: str, table: str) -> str:
-    """Return the README with what stands between its markers made anew."""
+    """Return a page with what stands between its markers made anew."""
     if FIRST not in text or LAST not in text:
         raise ValueError(
             f"asked to write the table of speed, found no {FIRST.strip()} and {LAST.strip()} in "
-            "the README; put these two lines where it belongs"
+            "the page; put these two lines where it belongs"
         )
     before, rest = text.split(FIRST)
     return before + FIRST + table + LAST + rest.split(LAST)[1]
 
 
 def main() -> None:
-    path = ROOT / "README.md"
-    path.write_text(updated(path.read_text(), speed(ROOT / "benchmarks" / "results")))
+    for name, first in PLACES.items():
+        table = speed(ROOT / "benchmarks/results", first=first)
+        (ROOT / name).write_text(updated((ROOT / name).read_text(), table))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of a results file: as text on the screen, and as Markdown in the README."""
+"""The tables of a results file: as text on the screen, and as Markdown on the pages."""
 
 
 def text(told: dict) -> str:
@@ -21,8 +21,8 @@ def text(told: dict) -> str:
     return "\n".join(lines)
 
 
-def markdown(files: list[dict]) -> str:
-    """The README's table: a row for each way that irlib is measured against."""
+def markdown(files: list[dict], *, first: bool = False) -> str:
+    """A row for each way that irlib is measured against; with `first` one a comparison alone."""
     lines = []
     for place in dict.fromkeys(_place(told) for told in files):
         mine = [told for told in files if _place(told) == place]
@@ -34,8 +34,8 @@ def markdown(files: list[dict]) -> str:
             "|---" * 9 + "|",
         ]
         for told in mine:
-            for one in told["comparisons"]:
-                lines += [_row(told, one, row) for row in one["rows"][1:]]
+            shown = [(one, row) for one in told["comparisons"] for row in one["rows"][1:]]
+            lines += [_row(told, *pair) for pair in shown[: 1 if first else None]]
         lines.append("")
     return "\n".join(lines).strip()
 

@@ -45,7 +45,7 @@ def told(text: str) -> str:
     """
     lines = text.splitlines()
     for place, line in enumerate(lines):
-        if row := re.match(r'\| <img src="(figures/\w+/\w+)\.png".*?\|.*?\| ', line):
+        if row := re.match(r'\| <img src="(figures/\w+/\w+)\.png".*? \| ', line):
             said = json.loads((store.root() / f"{row[1]}.json").read_text(encoding="utf-8"))["said"]
             lines[place] = f"{row[0]}{'<br>'.join(map(_sentence, said))} |"
     text = "\n".join(lines) + "\n"

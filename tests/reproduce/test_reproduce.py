@@ -381,7 +381,7 @@ def test_the_gallery_tells_what_figures_say_and_claims_came_to_and_leaves_all_el
     rows = "m,C1.a,all tasks,shown,It falls.,0.5,0.4,0.6,30\nm,C2,,not testable here,why,,,,\n"
     (tmp_path / "figures/mini/claims.csv").write_text(head + rows)
     before = (
-        '# T\n| <img src="figures/mini/fig1_a.png" alt="x"> | [fig1_a](n): x<br>`c` | {} |\n'
+        '# T\n| <img src="figures/mini/fig1_a.png" alt="x"><br>[fig1_a](n) | {} |\n'
         "<!-- claims -->\n{}\n<!-- /claims -->\nend\n"
     )
     (tmp_path / "README.md").write_text(before.format("old", "old"))
