@@ -15,13 +15,18 @@ from irlib.plots.page import EDGE, PAGE, Drawing, styled
 from irlib.plots.style import COUNTED, GREY, SERIES, count, inches, ink, require
 
 LOWER_IS_BETTER = ("CHAIRs", "CHAIRi")
+CLIFFS = (
+    "model", "metric", "layer", "low", "high", "n_layers", "margin", "units", "resolves"
+)  # fmt: skip
 MOST = 4
 """Models that fit abreast on a page."""
 ONE = {"left": 0.5, "gap": 0.6, "wide": 2.2, "high": 1.35}
 SEVERAL = {"left": 0.62, "gap": 0.18, "high": 1.2}
 FOOT = (
-    "Dashed line and diamond: picture never hidden. Arrow: cliff layer, the smallest from which on "
-    "the score stays within {:g} point of it; its bar and the bands: 95 % interval over samples. "
+    "Dashed line and diamond: picture never hidden. Bands: 95 % interval over samples. Arrow: the "
+    "cliff layer, the smallest from which on the score stays within {margin} of it; bracket: its "
+    "limits, certified at that margin (95 %, over pictures). n: answers (pictures, if fewer); were "
+    "none to change, so many would certify {resolves}. "
 )
 
 
@@ -34,12 +39,12 @@ def truncation_curves(
     One model: a panel per metric, two abreast. Several: a row per metric, a column per model, the
     scale of a row shared. `table` has `model, metric, layer, value, low, high, n`, fractions,
     0-based layers; a model's last layer is the untouched model and stands apart as 'never'.
-    `cliffs` has `model, metric, layer, low, high, n_layers, margin`, one row per model and metric:
-    the arrow, its interval as a bar. `others`, as data/paper/cliffs.csv has them, stand below,
-    beside these cliffs, by depth.
+    `cliffs` has `model, metric, layer, low, high, n_layers, margin, units, resolves`, one row per
+    model and metric: the arrow, its certified limits as a bracket. `others`, as
+    data/paper/cliffs.csv has them, stand below, beside these cliffs, by depth.
     """
     require(table, ("model", "metric", "layer", "value", "low", "high", "n"), "truncation_curves()")
-    require(cliffs, ("model", "metric", "layer", "low", "high", "n_layers"), "truncation_curves()")
+    require(cliffs, CLIFFS, "truncation_curves()")
     metrics, models = (list(dict.fromkeys(table[name])) for name in ("metric", "model"))
     if len(models) > MOST:
         raise ValueError(
@@ -55,8 +60,7 @@ def truncation_curves(
     head = 0.25 + max((tall(name, 8) for name in names), default=0.0)
     pitch = high + (0.42 if several else 0.55)
     bottom = head + (math.ceil(len(cells) / columns) - 1) * pitch + high
-    margin = cliffs["margin"].iloc[0] if "margin" in cliffs else 0.01
-    foot = FOOT.format(100 * margin) + COUNTED
+    foot = FOOT.format(margin=_points(cliffs["margin"]), resolves=_resolved(cliffs)) + COUNTED
     below = 0.0 if others is None else beside.height(others)
     foot += "" if others is None else beside.FOOT
     figure = Drawing(bottom + 0.42 + below, title=None if several else models[0], foot=foot)
@@ -72,7 +76,7 @@ def truncation_curves(
         cliff = cliffs[(cliffs["metric"] == metric) & (cliffs["model"] == model)]
         colour = SERIES[models.index(model)]
         _panel(axes, ours, ours[ours["model"] == model], cliff.iloc[0], colour)
-        counted = count(ours.loc[ours["model"] == model, "n"])
+        counted = count(ours.loc[ours["model"] == model, "n"], cliff["units"])
         lower = ", lower is better" if metric in LOWER_IS_BETTER else ""
         axes.set_title(counted if several else counted + lower, loc="right", fontsize=7, color=GREY)
         if not several:
@@ -88,6 +92,23 @@ def truncation_curves(
     middle = left + (columns * (wide + gap) - gap) / 2
     figure.write(middle, bottom + 0.26, "image hidden from layer L on", ha="center")
     return figure
+
+
+def _points(fractions: pd.Series, digits: int = 2) -> str:
+    """`5 points`, or from the least to the most where they differ; in as many digits."""
+    found = list(dict.fromkeys(f"{100 * one:.{digits}g}" for one in sorted(fractions)))
+    span = found[0] if len(found) == 1 else f"{found[0]}–{found[-1]}"
+    return span + (" point" if span == "1" else " points")
+
+
+def _resolved(cliffs: pd.DataFrame) -> str:
+    """What the pictures of each metric resolve, in words; at once where it is the same."""
+    told = {
+        metric: _points(rows["resolves"]) for metric, rows in cliffs.groupby("metric", sort=False)
+    }
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return ", ".join(f"{told[metric]} ({metric})" for metric in told)
 
 
 def _panel(axes: Axes, scale: pd.DataFrame, rows: pd.DataFrame, cliff, colour: str) -> None:
@@ -123,7 +144,7 @@ def _panel(axes: Axes, scale: pd.DataFrame, rows: pd.DataFrame, cliff, colour: s
 
 
 def _arrow(axes: Axes, spots, at: float, names, colour: str) -> None:
-    """The cliff's interval as a bar in the strip, its name above it, an arrow to the curve."""
+    """The cliff's limits as a bracket in the strip, its name above it, an arrow to the curve."""
     x, low, high = spots
     bar, label, frame = 0.86, 0.9, axes.get_xaxis_transform()
     axes.plot([low, high], [bar, bar], color=colour, lw=1.2, transform=frame, marker="|", ms=5,

@@ -13,17 +13,22 @@ from irlib.plots.style import BLUE, GREY, LIGHT, VERMILLION, count, require
 COLUMNS = ("POPE Acc", "POPE F1", "SQA Acc", "TextVQA Acc", "CHAIRs", "CHAIRi")
 ALL = "SQA all"
 KIND = {"SQA IMG Acc": "with a picture", "SQA Acc": "all questions"}
-OURS = "model published column metric baseline at_cliff change_low change_high layer cliff low high"
+OURS = (
+    "model published column metric baseline at_cliff change_low change_high n units layer cliff "
+    "low high n_layers n_cliff units_cliff margin resolves"
+)
 NONE, ABSENT = "not published", "not in the paper"
 CERTAIN = {1: ("better", BLUE), -1: ("worse", VERMILLION)}
 SPOTS = ("cliff", "low", "high")
 LEFT, SMALL = 1.0, 6
 FOOT = (
     "Bold: this run. Untouched model → picture hidden from the cliff layer on, in percent, on n "
-    "questions that had no part in finding the cliff; [ ]: the cliff's 95 % interval, –: never. "
-    "L: no layer could do without the picture, and it was hidden from this one. Better, worse: "
-    "where the change's 95 % interval leaves out zero. Below: the paper, which gives no intervals, "
-    "on other models and tasks. Layers count from 0."
+    "questions (of so many pictures) that had no part in finding the cliff; [ ]: the limits of the "
+    "cliff, certified at a margin of {margin:.2g} points on {found} others (95 %, over pictures; "
+    "were no answer to change, so many would certify {resolves} points); –: never. L: no layer "
+    "could do without the picture, and it was hidden from this one. Better, worse: where the "
+    "change's 95 % interval leaves out zero. Below: the paper, which gives no intervals, on other "
+    "models and tasks. Layers count from 0."
 )
 
 
@@ -32,13 +37,14 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Return the table as a drawing: `baseline → at the cliff` in percent, the paper's row below.
 
     `ours` has a row per model and column of the table: `model, published` (the paper's row that the
-    model stands for, "" for none), `column, metric, baseline, at_cliff, change_low, change_high, n`
-    on the questions judged, as fractions, `layer` from which the picture was hidden there, and
-    `cliff, low, high, n_layers`, 0-based. `published` has `model, metric, baseline, truncated` in
-    percent, as in data/paper/table1.csv. A column "SQA all", with the rows that have no picture, is
-    told below "SQA Acc".
+    model stands for, "" for none), `column, metric, baseline, at_cliff, change_low, change_high, n,
+    units` on the questions judged, as fractions, `layer` from which the picture was hidden there,
+    and `cliff, low, high, n_layers`, 0-based, found on `n_cliff` questions about `units_cliff`
+    pictures at a `margin`, where so many could have certified what it `resolves`. `published` has
+    `model, metric, baseline, truncated` in percent, as in data/paper/table1.csv. A column "SQA
+    all", with the rows that have no picture, is told below "SQA Acc".
     """
-    require(ours, (*OURS.split(), "n_layers", "n"), "generalisation()")
+    require(ours, OURS.split(), "generalisation()")
     require(published, ("model", "metric", "baseline", "truncated"), "generalisation()")
     models = {
         model: (wrap(model.rpartition("/")[2], LEFT - 0.12, 7, bold=True), rows.set_index("column"))
@@ -50,7 +56,13 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
         cells = max(tall(_small(rows, column), SMALL) + 0.26 for column in COLUMNS)
         tops[model] = y, y + 0.06 + max(cells, tall(name, 7) + 0.04)
         y = tops[model][1] + 0.22
-    figure = Drawing(y + 0.04, foot=FOOT)
+    finest, coarsest = ours["resolves"].min(), ours["resolves"].max()
+    foot = FOOT.format(
+        margin=100 * ours["margin"].iloc[0],
+        found=count(ours["n_cliff"], ours["units_cliff"]).removeprefix("n = "),
+        resolves="–".join(dict.fromkeys(f"{100 * one:.2g}" for one in (finest, coarsest))),
+    )
+    figure = Drawing(y + 0.04, foot=foot)
     axes = figure.place(0, 0, PAGE, y + 0.04)
     axes.set(xlim=(0, PAGE), ylim=(y + 0.04, 0))
     axes.axis("off")
@@ -77,10 +89,10 @@ def _head(name: str, ours: pd.DataFrame) -> list[str]:
     """What stands below a column's name: how it counts, and how many questions."""
     rows = ours[ours["column"] == name]
     if name == ALL or rows.empty:
-        return [f"all: {count(rows['n'])}"] if len(rows) else []
+        return [f"all: {count(rows['n'], rows['units'])}"] if len(rows) else []
     more = _head(ALL, ours) if name == "SQA Acc" else []
     kind = "lower is better" if name.startswith("CHAIR") else KIND.get(rows["metric"].max())
-    return [*([kind] if kind else []), count(rows["n"]), *more]
+    return [*([kind] if kind else []), count(rows["n"], rows["units"]), *more]
 
 
 def _place(name: str) -> float:
@@ -170,7 +182,8 @@ def latex(ours: pd.DataFrame, published: pd.DataFrame) -> str:
         "Untouched model $\\to$ picture hidden from the cliff layer on (layer counted from 0; "
         "``never'': none found, hidden in the last layer alone), in percent. SQA Acc counts "
         f"questions {KIND[ours.loc[ours['column'] == 'SQA Acc', 'metric'].iloc[0]]}. Judged on "
-        f"{sizes[0]} to {sizes[-1]} questions that had no part in finding the cliff."
+        f"{sizes[0]} to {sizes[-1]} questions that had no part in finding the cliff, at a margin "
+        f"of {100 * ours['margin'].iloc[0]:.2g} points."
     )
     text = (
         table.style.format_index(escape="latex")
