@@ -20,6 +20,7 @@ from benchmarks import measure, tables
 from benchmarks.settings import QUICK, Settings
 
 RESULTS = Path(__file__).parent / "results"
+APART = ("prefill", "size", "coverage")  # not of the table of speed
 
 
 def run(
@@ -27,7 +28,8 @@ def run(
 ) -> list[dict]:
     """Measure the comparisons one after another; `folder` None writes no file.
 
-    A script has TITLE and measured(settings); one with save(comparisons, ...) draws them too.
+    A script has TITLE and measured(settings); one with save(comparisons, ...) draws them too, one
+    with text(results) tells them in its own way.
     """
     before, found = torch.get_num_threads(), []
     torch.set_num_threads(settings.threads)
@@ -46,7 +48,7 @@ def run(
             found.append(told)
             if folder:
                 _write(told, script, folder, f"{name}{settings.suffix}")
-            print(tables.text(told), end="\n\n", flush=True)
+            print(getattr(script, "text", tables.text)(told), end="\n\n", flush=True)
     finally:
         torch.set_num_threads(before)
     return found
@@ -82,6 +84,4 @@ def main(scripts: Mapping[str, ModuleType], arguments: Sequence[str] | None = No
     os.environ.setdefault("TQDM_DISABLE", "1")
     chosen = {name: scripts[name] for name in names}
     found = run(chosen, settings, folder=out or (None if quick else RESULTS))
-    print(
-        tables.markdown([told for told in found if told["comparison"] not in ("prefill", "size")])
-    )
+    print(tables.markdown([told for told in found if told["comparison"] not in APART]))

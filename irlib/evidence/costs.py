@@ -39,7 +39,7 @@ def costs(table: pd.DataFrame, metric: str | None = None) -> Costs:
     >>> found.metric, found.values[0].round(3).tolist(), found.step
     ('TextVQA Acc', [0.6], 0.5)
     """
-    task, layers, counts, unit = _counts(table)
+    task, layers, counts, unit = tallies(table)
     metric, known = metric or MAIN[task], pooled(task, counts)
     if metric not in known:
         raise ValueError(
@@ -63,8 +63,13 @@ def costs(table: pd.DataFrame, metric: str | None = None) -> Costs:
     )
 
 
-def _counts(table):
-    """Task, layers, the count columns as `{name: [layer, answer]}` and each answer's unit."""
+def tallies(
+    table: pd.DataFrame,
+) -> tuple[str, list[int], dict[str, np.ndarray], np.ndarray]:
+    """Task, layers, the count columns as `{name: [layer, answer]}` and each answer's unit.
+
+    Raises ValueError for a mixed or incomplete table.
+    """
     one(table, ("model", "task", "keep"))
     table = distinct(table)
     grid = table.pivot(index="layer", columns="sample", values="score")

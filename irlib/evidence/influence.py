@@ -52,7 +52,7 @@ def contributions(metric: str, counts: Counts, *, unit: np.ndarray | None = None
     >>> contributions("CHAIRi", counts).tolist()  # half of two, none of two: 1/4 in all
     [0.5, 0.0]
     """
-    above, below = (_by_unit(part(counts), unit) for part in _parts(metric))
+    above, below = parts(metric, counts, unit=unit)
     total = below.sum(-1, keepdims=True)
     some = np.where(total == 0, 1.0, total)
     ratio = np.where(total == 0, 0.0, above.sum(-1, keepdims=True) / some)
@@ -65,7 +65,7 @@ def step(metric: str, counts: Counts, *, unit: np.ndarray | None = None) -> np.n
     For a plain accuracy 1 over the answers a unit; for CHAIRi and recall the answer counts as one
     object, for F1 a yes that was right becomes a no.
     """
-    above, below = (_by_unit(part(counts), unit) for part in _parts(metric))
+    above, below = parts(metric, counts, unit=unit)
     mean = below.mean(-1)
     some = np.where(mean == 0, 1.0, mean)
     swing = 2 - above.mean(-1) / some if metric == "POPE F1" else 1.0
@@ -80,13 +80,21 @@ def counted(metric: str, counts: Counts) -> np.ndarray:
     return np.ones(counts["score"].shape[-1], bool)
 
 
-def _parts(metric):
+def parts(
+    metric: str, counts: Counts, *, unit: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each unit adds above and below a metric's line, `[..., unit]` each.
+
+    Raises ValueError for an unknown metric.
+
+    >>> above, below = parts("TextVQA Acc", {"score": np.array([1.0, 0.3])})
+    >>> above.tolist(), below.tolist()
+    ([1.0, 0.3], [1.0, 1.0])
+    """
     if metric not in _PARTS:
         raise ValueError(f"asked for the metric {metric!r}, found {list(_PARTS)}; take one of them")
-    return _PARTS[metric]
-
-
-def _by_unit(values, unit):
-    """Sums `[..., unit]` of values `[..., answer]`."""
-    values = np.asarray(values, float)
-    return values if unit is None else values @ (unit[:, None] == np.arange(unit.max() + 1))
+    values = [np.asarray(part(counts), float) for part in _PARTS[metric]]
+    if unit is None:
+        return values[0], values[1]
+    member = unit[:, None] == np.arange(unit.max() + 1)  # [answer, unit]
+    return values[0] @ member, values[1] @ member

@@ -19,7 +19,7 @@ TASK = {"SQA IMG Acc": "scienceqa", "TextVQA Acc": "textvqa", "POPE Acc": "pope"
 MARKS = {"o": "○", "s": "□", "^": "△", "v": "▽", "D": "◇"}
 LEFT, PITCH = 0.98, 0.21
 FOOT = (
-    " Last panel: cliffs as a share of each model's layers, ours in colour with their interval; "
+    " Last panel: cliffs as a share of each model's layers, ours in colour with their limits; "
     "grey: as others give them, on other models, questions and statistics and counted in their way."
     " They stand beside ours and are not to be subtracted from them."
 )

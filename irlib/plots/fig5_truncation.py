@@ -15,15 +15,18 @@ from irlib.plots.page import EDGE, PAGE, Drawing, styled
 from irlib.plots.style import COUNTED, GREY, SERIES, count, inches, ink, require
 
 LOWER_IS_BETTER = ("CHAIRs", "CHAIRi")
+CLIFFS = (
+    "model", "metric", "layer", "low", "high", "n_layers", "margin", "units", "resolves"
+)  # fmt: skip
 MOST = 4
 """Models that fit abreast on a page."""
 ONE = {"left": 0.5, "gap": 0.6, "wide": 2.2, "high": 1.35}
 SEVERAL = {"left": 0.62, "gap": 0.18, "high": 1.2}
 FOOT = (
-    "Dashed line and diamond: picture never hidden; dotted: no picture in the prompt. Arrow: cliff "
-    "layer, the smallest from which on the score stays within {:g} points; its bar: certified "
-    "limits, over {} pictures, which resolve {:.1f} points at the best. Bands: 95 % interval over "
-    "samples. "
+    "Dashed line and diamond: picture never hidden; dotted: no picture in the prompt. Bands: 95 % "
+    "interval over samples. Arrow: the cliff layer, the smallest from which on the score stays "
+    "within {margin} of it; bracket: its limits, certified at that margin (95 %, over pictures). "
+    "n: answers (pictures, if fewer); were none to change, so many would certify {resolves}. "
 )
 DIVERGENCE = (
     "Below each: how far the first answer token's distribution is from the untouched model's, mean "
@@ -49,14 +52,13 @@ def truncation_curves(
     scale of a row shared. `table` has `model, metric, layer, value, low, high, n`, fractions,
     0-based layers; a model's last layer is the untouched model and stands apart as 'never'.
     `cliffs` has `model, metric, layer, low, high, n_layers, margin, units, resolves`, one row per
-    model and metric: the arrow, its certified limits as a bar; and `blank`, where it is there, the
-    score without a picture. `divergence`, `model, metric, layer, value, low, high` in nats, is
+    model and metric: the arrow, its certified limits as a bracket; and `blank`, where it is there,
+    the score without a picture. `divergence`, `model, metric, layer, value, low, high` in nats, is
     drawn below each panel. `others`, as data/paper/cliffs.csv has them, stand below,
     beside these cliffs, by depth.
     """
     require(table, ("model", "metric", "layer", "value", "low", "high", "n"), "truncation_curves()")
-    needed = ("model", "metric", "layer", "low", "high", "n_layers", "margin", "units", "resolves")
-    require(cliffs, needed, "truncation_curves()")
+    require(cliffs, CLIFFS, "truncation_curves()")
     metrics, models = (list(dict.fromkeys(table[name])) for name in ("metric", "model"))
     if len(models) > MOST:
         raise ValueError(
@@ -73,8 +75,7 @@ def truncation_curves(
     strip = 0.0 if divergence is None else STRIP + 0.08
     pitch = high + strip + (0.42 if several else 0.55)
     bottom = head + (math.ceil(len(cells) / columns) - 1) * pitch + high + strip
-    foot = FOOT.format(100 * cliffs["margin"].iloc[0], _span(cliffs["units"]),
-                       100 * cliffs["resolves"].min())  # fmt: skip
+    foot = FOOT.format(margin=_points(cliffs["margin"]), resolves=_resolved(cliffs))
     foot += ("" if divergence is None else DIVERGENCE.format(FLOOR)) + COUNTED
     below = 0.0 if others is None else beside.height(others)
     foot += "" if others is None else beside.FOOT
@@ -91,7 +92,7 @@ def truncation_curves(
         cliff = cliffs[(cliffs["metric"] == metric) & (cliffs["model"] == model)]
         colour = SERIES[models.index(model)]
         _panel(axes, ours, ours[ours["model"] == model], cliff.iloc[0], colour)
-        counted = count(ours.loc[ours["model"] == model, "n"])
+        counted = count(ours.loc[ours["model"] == model, "n"], cliff["units"])
         lower = ", lower is better" if metric in LOWER_IS_BETTER else ""
         axes.set_title(counted if several else counted + lower, loc="right", fontsize=7, color=GREY)
         if not several:
@@ -114,10 +115,21 @@ def truncation_curves(
     return figure
 
 
-def _span(units: pd.Series) -> str:
-    """From the fewest to the most, one number where they are the same."""
-    fewest, most = int(units.min()), int(units.max())
-    return str(most) if fewest == most else f"{fewest} to {most}"
+def _points(fractions: pd.Series, digits: int = 2) -> str:
+    """`5 points`, or from the least to the most where they differ; in as many digits."""
+    found = list(dict.fromkeys(f"{100 * one:.{digits}g}" for one in sorted(fractions)))
+    span = found[0] if len(found) == 1 else f"{found[0]}–{found[-1]}"
+    return span + (" point" if span == "1" else " points")
+
+
+def _resolved(cliffs: pd.DataFrame) -> str:
+    """What the pictures of each metric resolve, in words; at once where it is the same."""
+    told = {
+        metric: _points(rows["resolves"]) for metric, rows in cliffs.groupby("metric", sort=False)
+    }
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return ", ".join(f"{told[metric]} ({metric})" for metric in told)
 
 
 def _divergence(axes: Axes, above: Axes, rows: pd.DataFrame, colour: str, *, named: bool) -> None:
@@ -172,7 +184,7 @@ def _panel(axes: Axes, scale: pd.DataFrame, rows: pd.DataFrame, cliff, colour: s
 
 
 def _arrow(axes: Axes, spots, at: float, names, colour: str) -> None:
-    """The cliff's interval as a bar in the strip, its name above it, an arrow to the curve."""
+    """The cliff's limits as a bracket in the strip, its name above it, an arrow to the curve."""
     x, low, high = spots
     bar, label, frame = 0.86, 0.9, axes.get_xaxis_transform()
     axes.plot([low, high], [bar, bar], color=colour, lw=1.2, transform=frame, marker="|", ms=5,

@@ -113,16 +113,23 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}] %"
 
 
-def count(numbers: Iterable[int]) -> str:
+def count(numbers: Iterable[int], pictures: Iterable[int] = ()) -> str:
     """Return `n = 40`, or `n = 38-40` where the rows of a figure do not all have the same count.
 
-    >>> count([40, 40]), count([38, 40])
-    ('n = 40', 'n = 38–40')
+    Where the answers stand on fewer `pictures`, these follow in brackets.
+
+    >>> count([40, 40]), count([38, 40]), count([50], [39])
+    ('n = 40', 'n = 38–40', 'n = 50 (39)')
     """
-    found = sorted({int(number) for number in numbers if number})
+    found, fewer = (_span(sorted({int(number) for number in some if number}))
+                    for some in (numbers, pictures))  # fmt: skip
+    return f"n = {found}" + f" ({fewer})" * (fewer not in ("0", found))
+
+
+def _span(found: list[int]) -> str:
     if not found:
-        return "n = 0"
-    return f"n = {found[0]}" if len(found) == 1 else f"n = {found[0]}–{found[-1]}"
+        return "0"
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]}–{found[-1]}"
 
 
 def closing(table) -> str:

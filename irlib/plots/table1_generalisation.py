@@ -14,8 +14,8 @@ COLUMNS = ("POPE Acc", "POPE F1", "SQA Acc", "TextVQA Acc", "CHAIRs", "CHAIRi")
 ALL = "SQA all"
 KIND = {"SQA IMG Acc": "with a picture", "SQA Acc": "all questions"}
 OURS = (
-    "model published column metric baseline at_cliff change_low change_high layer cliff low high "
-    "margin resolves"
+    "model published column metric baseline at_cliff change_low change_high n units layer cliff "
+    "low high n_layers margin resolves"
 )
 NONE, ABSENT = "not published", "not in the paper"
 CERTAIN = {1: ("better", BLUE), -1: ("worse", VERMILLION)}
@@ -23,10 +23,11 @@ SPOTS = ("cliff", "low", "high")
 LEFT, SMALL = 1.0, 6
 FOOT = (
     "Bold: this run. Untouched model → picture hidden from the cliff's certified upper limit on, "
-    "in percent; cliff: the layer, and its certified limits [ ], –: never, within {:g} points; the "
-    "pictures resolve {:.1f} points at the best. L: no layer is certified, and it was hidden from "
-    "this one. Better, worse: where the change's 95 % interval leaves out zero. Below: the paper, "
-    "which gives no intervals, on other models and tasks. Layers count from 0."
+    "in percent, on n questions (of so many pictures, if fewer). [ ]: the limits of the cliff, "
+    "certified at a margin of {margin:.2g} points (95 %, over pictures; were no answer to change, "
+    "so many would certify {resolves} points); –: never. L: no layer is certified, and it was "
+    "hidden from this one. Better, worse: where the change's 95 % interval leaves out zero. Below: "
+    "the paper, which gives no intervals, on other models and tasks. Layers count from 0."
 )
 
 
@@ -39,7 +40,7 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
     has `model, metric, baseline, truncated` in percent, as in data/paper/table1.csv. A column
     "SQA all", with the rows that have no picture, is told below "SQA Acc".
     """
-    require(ours, (*OURS.split(), "n_layers", "n"), "generalisation()")
+    require(ours, OURS.split(), "generalisation()")
     require(published, ("model", "metric", "baseline", "truncated"), "generalisation()")
     models = {
         model: (wrap(model.rpartition("/")[2], LEFT - 0.12, 7, bold=True), rows.set_index("column"))
@@ -51,7 +52,11 @@ def generalisation(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
         cells = max(tall(_small(rows, column), SMALL) + 0.26 for column in COLUMNS)
         tops[model] = y, y + 0.06 + max(cells, tall(name, 7) + 0.04)
         y = tops[model][1] + 0.22
-    foot = FOOT.format(100 * ours["margin"].iloc[0], 100 * ours["resolves"].min())
+    finest, coarsest = ours["resolves"].min(), ours["resolves"].max()
+    foot = FOOT.format(
+        margin=100 * ours["margin"].iloc[0],
+        resolves="–".join(dict.fromkeys(f"{100 * one:.2g}" for one in (finest, coarsest))),
+    )
     figure = Drawing(y + 0.04, foot=foot)
     axes = figure.place(0, 0, PAGE, y + 0.04)
     axes.set(xlim=(0, PAGE), ylim=(y + 0.04, 0))
@@ -79,10 +84,10 @@ def _head(name: str, ours: pd.DataFrame) -> list[str]:
     """What stands below a column's name: how it counts, and how many questions."""
     rows = ours[ours["column"] == name]
     if name == ALL or rows.empty:
-        return [f"all: {count(rows['n'])}"] if len(rows) else []
+        return [f"all: {count(rows['n'], rows['units'])}"] if len(rows) else []
     more = _head(ALL, ours) if name == "SQA Acc" else []
     kind = "lower is better" if name.startswith("CHAIR") else KIND.get(rows["metric"].max())
-    return [*([kind] if kind else []), count(rows["n"]), *more]
+    return [*([kind] if kind else []), count(rows["n"], rows["units"]), *more]
 
 
 def _place(name: str) -> float:

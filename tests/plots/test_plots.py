@@ -20,6 +20,7 @@ from irlib.cam.maps import Maps
 from irlib.inputs.grids import crop_grid
 from irlib.plots import lettering, page, style
 from irlib.plots.cells import draw_key, draw_map, draw_picture
+from irlib.plots.fig5_truncation import CLIFFS
 from irlib.plots.fig9_no_picture_needed import BARS
 from irlib.plots.matrices import draw_matrix
 
@@ -167,12 +168,13 @@ def curves(models=("mini-llava",), layers=LAYERS):
                 value = 1 - value if metric == "CHAIRi" else value
                 rows.append((model, metric, layer, value, value - 0.03, value + 0.02, 400))
             cliff = layers if place == 2 and rank else 3 * place + rank
-            cliffs.append(
-                (model, metric, cliff, max(cliff - 1, 0), min(cliff + 2, layers), layers, 0.01)
-            )
+            low, high = max(cliff - 1, 0), min(cliff + 2, layers)
+            resolves = 0.0124 + place / 100
+            told = (model, metric, cliff, low, high, layers, 0.05, 300 + place, resolves)
+            cliffs.append(told)
     return (
         pd.DataFrame(rows, columns="model metric layer value low high n".split()),
-        pd.DataFrame(cliffs, columns="model metric layer low high n_layers margin".split()),
+        pd.DataFrame(cliffs, columns=[*CLIFFS]),
     )
 
 
@@ -205,7 +207,14 @@ def ours():
     ]
     names = "column metric baseline at_cliff change_low change_high layer cliff low high n"
     tables = [
-        pd.DataFrame(rows, columns=names.split()).assign(model=model, published=name, n_layers=12)
+        pd.DataFrame(rows, columns=names.split()).assign(
+            model=model,
+            published=name,
+            n_layers=12,
+            margin=0.05,
+            resolves=0.0713,
+            units=lambda t: t["n"] - 150,
+        )
         for model, name in STANDS_FOR.items()
     ]
     return pd.concat(tables, ignore_index=True)
@@ -857,6 +866,25 @@ def test_a_cliff_at_the_untouched_model_reads_never():
     assert "cliff never [11, never]" in [text.get_text() for text in axes.texts]
 
 
+def test_cliffs_say_at_which_margin_on_how_many_pictures_and_what_these_resolve():
+    figure = drawn("truncation_curves")
+    assert [axes.get_title("right").split(",")[0] for axes in figure.axes] == [
+        "n = 400 (300)", "n = 400 (301)", "n = 400 (302)", "n = 400 (303)"
+    ]  # fmt: skip
+    said = " ".join(words(figure).split())
+    assert "stays within 5 points of it" in said
+    assert "would certify 1.2 points (POPE Acc), 2.2 points (TextVQA Acc)" in said
+    table, cliffs = curves()
+    one = plots.truncation_curves(table, cliffs.assign(resolves=0.0713, units=400, margin=0.01))
+    said = " ".join(words(one).split())
+    assert "stays within 1 point of it" in said
+    assert "would certify 7.1 points." in said
+    assert one.axes[0].get_title("right") == "n = 400"
+    said = " ".join(words(drawn("generalisation")).split())
+    assert "at a margin of 5 points" in said
+    assert "would certify 7.1 points" in said
+
+
 def test_chair_says_that_lower_is_better():
     axes = drawn("truncation_curves").axes
     assert ["lower is better" in a.get_title("right") for a in axes] == [False, False, False, True]
@@ -964,8 +992,9 @@ def test_table_counts_questions_once_a_column():
     texts = [text.get_text() for text in drawn("generalisation").findobj(Text)]
     heads = [text.splitlines() for text in texts if "n = " in text and "L:" not in text]
     assert heads == [
-        ["n = 500"], ["n = 500"], ["with a picture", "n = 500", "all: n = 550"], ["n = 500"],
-        ["lower is better", "n = 500"], ["lower is better", "n = 500"],
+        ["n = 500 (350)"], ["n = 500 (350)"],
+        ["with a picture", "n = 500 (350)", "all: n = 550 (400)"], ["n = 500 (350)"],
+        ["lower is better", "n = 500 (350)"], ["lower is better", "n = 500 (350)"],
     ]  # fmt: skip
 
 
