@@ -42,7 +42,7 @@ class Ground:
             )
         table = self.tables[name]
         there, wanted = set(table["model"]), set(self.models if name == "sweep" else [self.model])
-        if there != wanted or "picture" not in table:
+        if (len(table) and there != wanted) or "picture" not in table:
             raise ValueError(
                 f"claims about {sorted(wanted)} were to be judged on the table {name!r}; found "
                 f"models {sorted(there)} and columns {list(table)}; give rows of these models "
@@ -148,7 +148,7 @@ def _beyond_site(ground, entry, confidence):
 def _own(ground, task) -> tuple[pd.DataFrame, int]:
     """Own box minus the other's: a row a picture, a column a layer; the first deep layer."""
     table = ground.of("pairs")
-    depth = int(table["layer"].max()) + 1
+    depth = int(table["layer"].max()) + 1 if len(table) else 0
     table = table[(table["task"] == task) & (table["layer"] < depth - 1)]
     table = table.assign(gain=table["own"] - table["other"])
     return table.pivot_table(index="picture", columns="layer", values="gain"), 2 * depth // 3

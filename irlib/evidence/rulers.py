@@ -189,7 +189,8 @@ def _covered(tokens: np.ndarray, boxes) -> np.ndarray:
 def boxed(samples: Sequence[Sample], *, n: int, seed: int = 0) -> list[Sample]:
     """One question with a box about each of n pictures, drawn by seed.
 
-    Raises `ValueError` where fewer pictures have one.
+    Where no sample has a box (rows of the hub), any question will do. Raises `ValueError` where
+    fewer pictures have one.
     """
     return [one for (one,) in _drawn(samples, 1, n, seed)]
 
@@ -197,16 +198,19 @@ def boxed(samples: Sequence[Sample], *, n: int, seed: int = 0) -> list[Sample]:
 def pair(samples: Sequence[Sample], *, n: int, seed: int = 0) -> list[tuple[Sample, Sample]]:
     """Two questions with different boxes about each of n pictures, drawn by seed.
 
-    Raises `ValueError` where fewer pictures have them.
+    None where no sample has a box (rows of the hub). Raises `ValueError` where fewer pictures have
+    them.
     """
+    if not any(sample.boxes for sample in samples):
+        return []
     return _drawn(samples, 2, n, seed)
 
 
 def _drawn(samples, each, n, seed) -> list[tuple[Sample, ...]]:
     """`each` questions of different boxes about each of n pictures."""
-    by_picture = defaultdict(list)
+    by_picture, known = defaultdict(list), any(sample.boxes for sample in samples)
     for sample in samples:
-        if sample.image is not None and sample.boxes:
+        if sample.image is not None and (sample.boxes or not known):
             by_picture[identify(sample.image)].append(sample)
     found = []
     for picture in sorted(by_picture):

@@ -133,6 +133,14 @@ def test_a_map_that_does_not_know_the_question_has_no_effect_and_the_last_layer_
     assert deep.value == pytest.approx(0.15)
 
 
+def test_rows_without_boxes_leave_a_claim_unresolved():
+    bare = pd.DataFrame(columns="model task sample picture layer own other".split())
+    for name in ("own_box_early", "own_box_early_beyond_deep"):
+        for found in judged(name, pairs=bare).values():
+            assert found.units == 0
+            assert claims.outcome(ENTRY[name], found) == claims.UNRESOLVED
+
+
 def sweeps(steps, model="m", n=120):
     """A sweep a task in which answers are right from layer steps[task] on."""
     rows = [

@@ -85,6 +85,12 @@ def test_pairs_are_of_one_picture_and_other_boxes(sample, boxed):
         rulers.pair([boxed, same, other], n=2)
 
 
+def test_rows_without_any_box_have_no_pairs_and_all_their_questions(sample):
+    bare = [replace(sample, key=key, boxes=()) for key in "ab"]
+    assert rulers.pair(bare, n=3) == []
+    assert len(rulers.boxed(bare, n=1)) == 1
+
+
 def test_own_and_other_change_places_for_the_other_question(tiny_llava, boxed):
     other = replace(boxed, key="2", boxes=(Box(label="dog", x0=20, y0=20, x1=28, y1=28),))
     table = rulers.own_box(tiny_llava, [(boxed, other)])  # one question, asked twice: one map
