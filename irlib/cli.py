@@ -117,6 +117,7 @@ def _planned(options) -> list[runner.Job]:
 
 
 def _notebooks(options) -> int:
+    store.project()  # where they are written
     wanted = options.stems or [*jobs.stems(), *jobs.NO_FIGURE]
     planned = jobs.plan(wanted)
     outcomes = runner.run(planned, workers=options.jobs, fresh=options.fresh)
@@ -152,7 +153,7 @@ def _list(options) -> int:
 
 
 def _explore(_) -> int:
-    notebook = store.root() / "notebooks/explore.ipynb"
+    notebook = copies.to_edit("explore")
     order = [sys.executable, "-P", "-m", "jupyter", "lab", str(notebook), "--ip=127.0.0.1"]
     with Processes() as processes:
         return int(processes.run(order, setting=os.environ)[0] != 0)

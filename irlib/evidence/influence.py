@@ -38,6 +38,7 @@ _PARTS: Mapping[str, tuple[Callable, Callable]] = MappingProxyType({
     "CHAIRs": (lambda c: np.asarray(c["hallucinated"] > 0, float), _all),
     "CHAIRi": (lambda c: c["hallucinated"], lambda c: c["mentions"]),
     "CHAIR recall": (lambda c: c["found"], lambda c: c["objects"]),
+    "Own score": (_score, _all),
 })  # fmt: skip
 """Each score of `irlib.scores` as what stands above and below the line, per answer."""
 

@@ -105,9 +105,9 @@ def truncation_curves(
             axes.tick_params(labelleft=False)
         if divergence is not None:
             mine = divergence[(divergence["metric"] == metric) & (divergence["model"] == model)]
-            axes.tick_params(labelbottom=False)
             under = figure.place(x, y + high + 0.08, wide, STRIP)
             _divergence(under, axes, mine, colour, named=column == 0 or not several)
+            axes.tick_params(labelbottom=False)  # the strip below has them now
         if several and row == 0:
             figure.write(x, EDGE, names[column], color=ink(colour), fontweight="bold")
     middle = left + (columns * (wide + gap) - gap) / 2

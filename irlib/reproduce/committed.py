@@ -26,14 +26,14 @@ def compared(stem: str, profile: str = "mini") -> list[str]:
 
 def committed(path: str) -> str | None:
     """Return a file as git has it at HEAD, None where it has none."""
-    order = ["git", "-C", str(store.root()), "show", f"HEAD:{path}"]
+    order = ["git", "-C", str(store.project()), "show", f"HEAD:{path}"]
     shown = subprocess.run(order, capture_output=True, text=True, check=False)
     return shown.stdout if shown.returncode == 0 else None
 
 
 def gallery() -> None:
     """Bring what the README tells of figures and claims up to date, and leave all else of it."""
-    readme = store.root() / "README.md"
+    readme = store.project() / "README.md"
     store.write(readme, told(readme.read_text(encoding="utf-8")).encode())
 
 
@@ -46,7 +46,9 @@ def told(text: str) -> str:
     lines = text.splitlines()
     for place, line in enumerate(lines):
         if row := re.match(r'\| <img src="(figures/\w+/\w+)\.png".*? \| ', line):
-            said = json.loads((store.root() / f"{row[1]}.json").read_text(encoding="utf-8"))["said"]
+            said = json.loads((store.project() / f"{row[1]}.json").read_text(encoding="utf-8"))[
+                "said"
+            ]
             lines[place] = f"{row[0]}{'<br>'.join(map(_sentence, said))} |"
     text = "\n".join(lines) + "\n"
     if FIRST not in text:
@@ -69,7 +71,7 @@ def _claims() -> str:
     """A row a claim and part, a column a model: outcome, effect and interval, pictures."""
     tables = [
         pd.read_csv(path).fillna({"part": ""})
-        for path in sorted((store.root() / "figures").glob("*/claims.csv"))
+        for path in sorted((store.project() / "figures").glob("*/claims.csv"))
     ]
     if not tables:
         return "none judged yet"

@@ -81,6 +81,18 @@ def refresh(notebook: Path, copy: Path) -> None:
     store.write(notebook, text.encode())
 
 
+def to_edit(stem: str) -> Path:
+    """Return a notebook that its reader may change: the project's own, or a copy in the cache of an
+    installed package's."""
+    notebook = store.root() / "notebooks" / f"{stem}.ipynb"
+    if store.checkout():
+        return notebook
+    copy = store.added("notebooks") / notebook.name
+    if not copy.is_file():
+        store.write(copy, notebook.read_bytes())
+    return copy
+
+
 def summarise(folder: Path, rows: Sequence[dict]) -> None:
     """Keep how each notebook went in the folder's summary.csv; rows of other notebooks stay."""
     table, path = pd.DataFrame(rows).assign(commit=commit()), folder / "summary.csv"
@@ -92,6 +104,8 @@ def summarise(folder: Path, rows: Sequence[dict]) -> None:
 
 def commit() -> str:
     """Return the commit that is checked out, "" outside of git."""
+    if not store.checkout():
+        return ""
     order = ["git", "-C", str(store.root()), "rev-parse", "HEAD"]
     try:
         return subprocess.run(order, capture_output=True, text=True, check=False).stdout.strip()

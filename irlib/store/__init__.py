@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     from irlib.store.figure import save_figure as save_figure
     from irlib.store.files import ready as ready
     from irlib.store.files import write as write
+    from irlib.store.places import added as added
     from irlib.store.places import bundles as bundles
     from irlib.store.places import cache as cache
+    from irlib.store.places import checkout as checkout
     from irlib.store.places import figures as figures
     from irlib.store.places import inside as inside
+    from irlib.store.places import project as project
     from irlib.store.places import results as results
     from irlib.store.places import root as root
 

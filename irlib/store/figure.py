@@ -17,7 +17,7 @@ import pandas as pd
 from irlib.store import provenance, sources
 from irlib.store.compare import stands
 from irlib.store.files import write
-from irlib.store.places import figures, inside, root
+from irlib.store.places import PACKAGE, figures, inside, root
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,10 @@ def _code(caller: str, stem: str) -> dict[str, str | None]:
     if edited or os.environ.get("IRLIB_CODE", told) != told:
         log.warning("edited while it ran: %s", ", ".join(edited) or place.name)
         return unknown
-    return {"notebook": told, "sources": sources.digest(files, root(), place.parent)}
+    return {
+        "notebook": told,
+        "sources": sources.digest(files, root(), PACKAGE.parent, place.parent),
+    }
 
 
 def _finite(numbers: dict) -> dict:

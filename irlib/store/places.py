@@ -7,14 +7,39 @@ from pathlib import Path
 
 import platformdirs
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def checkout() -> bool:
+    """Return whether this irlib lies in its project's folder, and is not an installed package."""
+    return not bundle(PACKAGE).is_dir()
+
+
+def bundle(package: Path) -> Path:
+    """Return where an installed package has its notebooks and data, whether it has any or not."""
+    return package / "bundle"
+
 
 def root() -> Path:
-    """Return the project's folder: the one that holds irlib, notebooks, data and figures."""
-    return Path(__file__).resolve().parents[2]
+    """Return the folder that holds notebooks and data: the project's, which holds irlib too, or the
+    one in the installed package, which is only read."""
+    return PACKAGE.parent if checkout() else bundle(PACKAGE)
+
+
+def project() -> Path:
+    """Return the project's folder; raise ValueError where this is an installed package, which has
+    no history and is only read."""
+    if not checkout():
+        raise ValueError(
+            "asked for the project's own folder, found an installed package; clone the repository, "
+            "and run this there."
+        )
+    return root()
 
 
 def figures(profile: str = "mini") -> Path:
-    """Return the folder of a profile's figures, in IRLIB_FIGURES where that is set.
+    """Return the folder of a profile's figures: in IRLIB_FIGURES where that is set, else in
+    figures, in the project or, of an installed package, in the current folder.
 
     IRLIB_OUT, where it is set, is the folder itself, whatever the profile. Raises ValueError for a
     profile that is no plain name.
@@ -22,13 +47,25 @@ def figures(profile: str = "mini") -> Path:
     >>> figures("mini").name
     'mini'
     """
-    folder = inside(Path(os.environ.get("IRLIB_FIGURES") or root() / "figures"), profile)
+    home = root() if checkout() else Path.cwd()
+    folder = inside(Path(os.environ.get("IRLIB_FIGURES") or home / "figures"), profile)
     return Path(os.environ.get("IRLIB_OUT") or folder)
 
 
 def results() -> Path:
-    """Return the folder of the answers that are kept between runs; IRLIB_RESULTS overrides it."""
-    return Path(os.environ.get("IRLIB_RESULTS") or root() / "data/results")
+    """Return the folder of the answers that are kept between runs: data/results in the project,
+    results in the cache for an installed package; IRLIB_RESULTS overrides it."""
+    kept = root() / "data/results" if checkout() else cache() / "results"
+    return Path(os.environ.get("IRLIB_RESULTS") or kept)
+
+
+def added(name: str) -> Path:
+    """Return the folder of data that a reader adds: in the project's data, or in the cache.
+
+    >>> added("coco").name
+    'coco'
+    """
+    return root() / "data" / name if checkout() else cache() / name
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from irlib.faces import handed
+from irlib.store.places import bundle
 
 INSTRUMENT = (
     "models.loading",
@@ -38,9 +39,10 @@ def drawing(code: str, folder: Path, *, package: Path = HERE) -> list[Path]:
     except SyntaxError:
         first = sorted(package.rglob("*.py"))
     found = _followed([*closure([WRITER], package), *first], package, beside=folder)
-    data = set(_named(code, package.parent, folder))
+    project = bundle(package) if bundle(package).is_dir() else package.parent
+    data = set(_named(code, project, folder))
     for path in found:
-        data |= set(_named(path.read_text("utf-8"), package.parent, folder))
+        data |= set(_named(path.read_text("utf-8"), project, folder))
     return sorted(found | data)
 
 

@@ -11,12 +11,12 @@ from tqdm.auto import tqdm
 
 from irlib import doors
 from irlib.hooks.hooks import hooked
-from irlib.scores import score
 from irlib.store import sources
 from irlib.sweeps import blocks, engines
 from irlib.sweeps.answers import Answers, capacity
 from irlib.sweeps.asking import all_layers, as_samples, rows_of, why_not
 from irlib.sweeps.filling import ending, fill, telling
+from irlib.sweeps.scoring import Own, scorer
 from irlib.tasks.pictures import identify
 from irlib.tasks.samples import Sample
 
@@ -32,6 +32,7 @@ def sweep(
     batch_size: int = 8,
     max_new_tokens: int | None = None,
     logprob: bool = False,
+    score: Own | None = None,
     progress: bool = True,
     executor: Executor | None = None,
     store: bool = True,
@@ -56,7 +57,8 @@ def sweep(
     IRLIB_FRESH=1 computes anew; `store=False` keeps nothing, nor do a model with hooks on it and an
     irlib that was edited since it was imported. Any `executor` of concurrent.futures may compute
     the batches, its workers load the model by themselves; without one it is done here, or by the
-    workers of the dask scheduler in IRLIB_SCHEDULER.
+    workers of the dask scheduler in IRLIB_SCHEDULER. `score(sample, text)`, a number in 0..1, is
+    for rows of your own that no scorer knows; it is no part of what is kept.
 
     Raises `ValueError` for an empty list of samples, for layers out of range, and, when all others
     are done, for the rows that could not be answered, each with its reason; `OSError` where the
@@ -71,7 +73,7 @@ def sweep(
     if max_new_tokens is not None:
         max_new_tokens = doors.count("max_new_tokens", max_new_tokens, least=1)
     doors.kind("logprob", logprob, bool, give="True or False")
-    keep = doors.count("keep", keep)
+    keep, counts = doors.count("keep", keep), scorer(samples, score)
     layers = all_layers(vlm, layers, keep)
     options = {"keep": keep, "max_new_tokens": max_new_tokens, "logprob": logprob}
     rows, distinct, failed = rows_of(samples, max_new_tokens)
@@ -112,7 +114,7 @@ def sweep(
             "near_tie": told.margin <= 1,
             "kl": told.kl,
             **({"logprob": told.logprob} if logprob else {}),
-            **score(sample, told.answer),
+            **counts(sample, told.answer),
         }
         for row, sample in zip(rows, samples, strict=True)
         for layer in layers

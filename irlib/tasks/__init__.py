@@ -9,5 +9,6 @@ if TYPE_CHECKING:
     from irlib.tasks.protocols import TASKS as TASKS
     from irlib.tasks.samples import Box as Box
     from irlib.tasks.samples import Sample as Sample
+    from irlib.tasks.tables import is_own as is_own
 
 __getattr__, __dir__, __all__ = face(__name__)

@@ -74,8 +74,8 @@ def load_task(
             raise ValueError("load_task was asked for ocr=True; only textvqa has OCR; leave it out")
         return load_own(
             source if name == "own" else name, columns=columns, question=question, n=n, kind=kind,
-            part=part, keys=keys, config=config, split=split, images=images, style=style,
-            max_new_tokens=max_new_tokens, seed=seed, revision=revision,
+            part=part, per_picture=per_picture, keys=keys, config=config, split=split,
+            images=images, style=style, max_new_tokens=max_new_tokens, seed=seed, revision=revision,
         )  # fmt: skip
     if columns is not None or question is not None:
         raise ValueError(

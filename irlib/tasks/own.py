@@ -31,6 +31,7 @@ def load_own(
     n: int | None = None,
     kind: str | None = None,
     part: str | None = None,
+    per_picture: int | None = None,
     keys: Sequence | str | Path | None = None,
     config: str | None = None,
     split: str | None = None,
@@ -77,7 +78,7 @@ def load_own(
     chosen = picking.pick(
         {key: [sample.kind] for key, sample in samples.items()}, "your own", rows.place,
         unit=lambda key: rows.identify(places[key], whose=f"row {key}"),
-        kind=kind, part=part, keys=keys, n=n, seed=seed,
+        kind=kind, part=part, per_picture=per_picture, keys=keys, n=n, seed=seed,
     )  # fmt: skip
     return [samples[key] for key in chosen]
 

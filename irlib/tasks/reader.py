@@ -78,7 +78,7 @@ class Rows:
 
         Where it asks for base forms, NLTK's data are there as well.
         """
-        own, coco = self.folder / "synonyms.txt", store.root() / "data/coco"
+        own, coco = self.folder / "synonyms.txt", store.added("coco")
         words = chair.read_words(own if own.is_file() else chair.fetch_words(coco))
         if not words.listed:
             lemmas.fetch(coco)

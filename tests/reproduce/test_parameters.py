@@ -96,7 +96,7 @@ def test_both_ends_of_a_range_are_let_through(stem, name):
         ("fig1 n=0", "n=0; there is nothing to draw then; set n to 1 or more."),
         (
             "fig6 source=bundle",
-            "no such folder; take bundled, hub, hub:OWNER/NAME, or a folder that",
+            "no such folder or file; take bundled, hub, hub:OWNER/NAME, or a folder or",
         ),
         ("fig6 task=vqa", "set task to pope, textvqa, scienceqa, chair, each once"),
         ("explore layer=12", "set layer to 0 to 11 (the model has 12 layers)"),
