@@ -17,12 +17,13 @@ FLIPS = np.array([-1.0, 0.0, 1.0])  # an answer gained, as before, lost
 
 @dataclass(frozen=True)
 class Drawn:
-    """One layer of many drawn sweeps: `kinds` `[draw or 1, kind]` of cost of a unit, `counts`
-    `[draw, kind]` of units, `step` `[draw or 1]`."""
+    """One layer of many drawn sweeps, each different one once: `kinds` `[row or 1, kind]` of cost
+    of a unit, `counts` `[row, kind]` of units, `step` `[row]`, and `row` `[draw]` of each draw."""
 
     kinds: np.ndarray
     counts: np.ndarray
     step: np.ndarray
+    row: np.ndarray
 
 
 def curves(top: float, floor: float) -> Mapping[str, np.ndarray]:
@@ -73,8 +74,13 @@ def by_chance(
             right = ease < cut[layer]
             lost[rows, layer] = (whole & ~right).sum(-1)
             gained[rows, layer] = (right & ~whole).sum(-1)
-    told = np.stack([gained, n - lost - gained, lost], axis=-1)
-    return [Drawn(FLIPS[None], told[:, i], np.ones(1)) for i in range(told.shape[1])]
+    found = []
+    for layer in range(len(chance) - 1):
+        told, row = np.unique(gained[:, layer] * (n + 1) + lost[:, layer], return_inverse=True)
+        up, down = np.divmod(told, n + 1)
+        counts = np.stack([up, n - up - down, down], axis=-1)
+        found.append(Drawn(FLIPS[None], counts, np.ones(len(told)), row))
+    return found
 
 
 def from_population(
@@ -98,13 +104,11 @@ def from_population(
         both = np.stack([above[layer], below[layer], above[-1], below[-1]])
         kinds, which = np.unique(both, axis=1, return_inverse=True)
         times = drawn @ (which.ravel()[:, None] == np.arange(kinds.shape[1]))
-        times = np.unique(times, axis=0, return_inverse=True)
-        here, there = (_contributed(kinds[i], kinds[i + 1], times[0]) for i in (0, 2))
-        ratio, mean = there[1:]
+        times, row = np.unique(times, axis=0, return_inverse=True)
+        here, there = (_contributed(kinds[i], kinds[i + 1], times) for i in (0, 2))
+        _, ratio, mean = there
         swing = 2 - ratio if metric == "POPE F1" else np.ones_like(ratio)
-        back = times[1].ravel()
-        cost = sign * (here[0] - there[0])
-        found.append(Drawn(cost[back], times[0][back], (swing / mean)[back]))
+        found.append(Drawn(sign * (here[0] - there[0]), times, swing / mean, row.ravel()))
     return found
 
 

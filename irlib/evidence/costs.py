@@ -84,5 +84,10 @@ def tallies(
         name: table.pivot(index="layer", columns="sample", values=name).to_numpy(float)
         for name in numbers
     }
+    if missing := [name for name, values in counts.items() if not np.isfinite(values).all()]:
+        raise ValueError(
+            f"asked what each layer costs, found no number in some rows of {missing}; give the "
+            "counts that score() gave"
+        )
     unit = units(table).groupby(table["sample"]).first()[grid.columns].to_numpy()
     return table["task"].iloc[0], grid.index.tolist(), counts, unit

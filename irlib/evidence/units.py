@@ -52,12 +52,19 @@ def distinct(table: pd.DataFrame) -> pd.DataFrame:
             f"different rows, such as {table.loc[twice, 'sample'].iloc[0]!r}; give one table of "
             "one run"
         )
-    same = [*apart, "asked"]
-    if "asked" not in table or not table.duplicated(same).any():
+    if "asked" not in table:
+        return table
+    told = table["asked"].fillna("").astype(str)  # a row that does not tell stands for itself
+    same = [
+        *(table[name] for name in apart),
+        told.where(told != "", "sample " + table["sample"].astype(str)),
+    ]
+    again = pd.concat(same, axis=1).duplicated()
+    if not again.any():
         return table
     numbers = table.select_dtypes("number").columns.difference(apart)
     whole = table.groupby(same, sort=False, dropna=False)[list(numbers)].transform("mean")
-    return table.assign(**whole).drop_duplicates(same, ignore_index=True)
+    return table.assign(**whole)[~again].reset_index(drop=True)
 
 
 def by_unit(

@@ -14,12 +14,18 @@ def mean_above(
     bootstrap, 1981), so that of zeros and ones the mean is Beta distributed. With `counts` a value
     stands for that many units. Nothing is drawn: it is the chance that a sum of Gamma variables
     with factors `value - at` is positive, an integral of its moment generating function through
-    the saddle point, right to 2e-4 of a tail's probability for up to 9,000 units.
+    the saddle point, right to 2e-4 of a tail's probability for up to 9,000 units. Raises ValueError
+    for a number that is none.
 
     >>> round(float(mean_above([1.0, 0.0, 0.0, 0.0], 0.5)), 6)  # Beta(1, 3) above a half
     0.125
     """
     factors = np.asarray(values, float) - np.asarray(at, float)[..., None]
+    if not np.isfinite(factors).all():
+        raise ValueError(
+            f"asked how sure a mean is, found {int((~np.isfinite(factors)).sum())} of "
+            f"{factors.size} numbers missing or infinite; leave these units out"
+        )
     shapes = np.ones(1) if counts is None else np.asarray(counts, float)
     factors, shapes = np.broadcast_arrays(factors, shapes)
     factors = np.where(shapes > 0, factors, 0.0)  # what does not occur weighs nothing

@@ -123,6 +123,12 @@ def test_an_estimate_is_told_in_a_line():
     assert str(Estimate(0.12, 0.031, 0.2, 80, 60)) == "0.12 [0.031, 0.2], n = 80 on 60 units"
 
 
+def test_a_number_that_is_none_has_no_probability():
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="1 of 2 numbers missing or infinite"):
+            mean_above([0.0, wrong], 0.5)
+
+
 def test_what_gives_no_interval_is_refused():
     for none in ([], [np.nan], [[1.0]], [np.inf, 0.0], 3.0):
         with pytest.raises(ValueError, match="no finite number a unit"):

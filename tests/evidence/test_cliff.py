@@ -238,6 +238,13 @@ def test_pictures_that_are_not_told_are_refused():
         cliff_layer(make_table(noisy()).drop(columns="picture"))
 
 
+def test_counts_that_are_missing_are_refused():
+    counts = dict.fromkeys(("said_yes", "is_yes"), np.where(np.arange(1600) == 7, np.nan, 1.0))
+    table = make_table(noisy(), task="pope", **counts)
+    with pytest.raises(ValueError, match=r"no number in some rows of \['is_yes', 'said_yes'\]"):
+        cliff_layer(table)
+
+
 def test_a_metric_that_counts_no_answer_is_refused():
     table = make_table(noisy(), task="scienceqa", has_image=np.zeros((8, 200)))
     with pytest.raises(ValueError, match="asked for SQA IMG Acc, found 0 answers that it counts"):

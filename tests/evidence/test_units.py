@@ -38,6 +38,11 @@ def test_a_question_asked_twice_counts_once():
     assert len(distinct(rows().drop(columns="asked"))) == 6  # told by the sample's key alone
 
 
+def test_rows_that_do_not_tell_what_was_asked_stand_for_themselves():
+    found = distinct(rows(asked=["pa", None, "pa", np.nan, "", ""]))
+    assert found["sample"].tolist() == ["1", "2", "4", "5", "6"]
+
+
 def test_the_same_row_twice_counts_once():
     twice = pd.concat([rows(), rows().iloc[:2]])
     pd.testing.assert_frame_equal(distinct(twice), distinct(rows()))
