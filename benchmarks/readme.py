@@ -10,7 +10,7 @@ from benchmarks import tables
 
 ROOT = Path(__file__).parents[1]
 FIRST, LAST = "<!-- speed -->\n", "\n<!-- /speed -->"
-SHOWN = ("sweep", "answers", "cam", "attention")
+SHOWN = ("sweep", "answers", "knockout", "cam", "attention")
 
 
 def speed(folder: Path) -> str:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from irlib.inputs.records import Inputs
-from irlib.interventions.edges import edge_of, knockout, span
+from irlib.interventions.edges import check_name, edge_of, knockout, span
 from irlib.interventions.truncation import check_keep, layer_by_row, truncate
 
 
@@ -31,6 +31,8 @@ class Change:
 
     def check_alone(self) -> None:
         """Raise `ValueError` for what nobody can ask for, whatever the inputs."""
+        if self.edge is not None:
+            check_name(self.edge)
         if self.edge is not None and self.keep:
             raise ValueError(
                 f"asked to keep {self.keep} image tokens and to cut the edge {self.edge!r}, found "
@@ -45,6 +47,14 @@ class Change:
     def span(self, layer: int, n_layers: int) -> tuple[int, int]:
         """The first layer that is changed and the one behind the last."""
         return span(self.kind, layer, window=self.window, n_layers=n_layers)
+
+    @property
+    def setting(self) -> dict[str, object]:
+        """All that an answer hangs on, as JSON: the window only where there is one."""
+        if self.edge is None:
+            return {"keep": self.keep}
+        window = {"window": self.window} if self.kind == "window" else {}
+        return {"edge": self.edge, "kind": self.kind, **window}
 
     def touches(self, inputs: Inputs) -> list[bool]:
         """Whether each row is changed: there is an image to hide, or an edge to cut."""

@@ -70,10 +70,7 @@ def knockout(
 
 def edge_of(inputs: Inputs, edge: str) -> Edge:
     """The `Edge` of that name in each row; raises `ValueError` where a row lacks a segment."""
-    if edge not in EDGES:
-        raise ValueError(
-            f"asked to cut the edge {edge!r}, found no such edge; use one of {', '.join(EDGES)}"
-        )
+    check_name(edge)
     spans, place = inputs.spans, torch.arange(inputs.length, device=inputs.spans.user.device)
     last = place == place.where(spans.user, -1).amax(1, keepdim=True)
     segments = {
@@ -87,6 +84,14 @@ def edge_of(inputs: Inputs, edge: str) -> Edge:
         if empty := (~segments[name].any(1)).nonzero().flatten().tolist():
             raise _missing(inputs, edge, empty[0], f"no {name} in it")
     return Edge(segments[target], segments[source], target == "answer")
+
+
+def check_name(edge: str) -> None:
+    """Raise `ValueError` for what is no edge in any model."""
+    if edge not in EDGES:
+        raise ValueError(
+            f"asked to cut the edge {edge!r}, found no such edge; use one of {', '.join(EDGES)}"
+        )
 
 
 def check_edge(inputs: Inputs, edge: str, cut: Edge, mask: Tensor | None) -> None:
