@@ -93,6 +93,6 @@ class Recogniser:
     def _other(self, states, how) -> ValueError:
         return ValueError(
             f"asked to hide tokens of inputs {list(self.known.shape[:2])} (rows, positions), found "
-            f"a run {how}, {list(states.shape[:2])}; inside truncate and knockout use the inputs "
-            "they were given, rows taken from them, or these followed by an answer"
+            f"a run {how}, {list(states.shape[:2])}; inside the block use the inputs it was given, "
+            "rows taken from them, or these followed by an answer"
         )

@@ -23,7 +23,7 @@ both_ways = pytest.mark.parametrize("attention", ["sdpa", "eager"])
 SPANS = {  # by kind and layer, of four layers
     "from": {0: [0, 1, 2, 3], 2: [2, 3], 3: [3], 4: []},
     "upto": {0: [0], 1: [0, 1], 2: [0, 1, 2], 3: [0, 1, 2, 3], 4: []},
-    "single": {0: [0], 1: [1], 3: [3], 4: []},
+    "single": {0: [0], 2: [2], 3: [3], 4: []},
     "window": {0: [0, 1, 2], 1: [1, 2, 3], 4: []},
 }
 
@@ -66,7 +66,8 @@ def assert_all_layers_are_as_one_by_one(vlm, inputs, edge):
                 wanted.append(vlm.forward(inputs)[:, -1])
         wanted = torch.stack(wanted)
         assert (found - wanted).abs().max() <= CLOSE * wanted.std(), (edge, kind)
-        assert (wanted[0] - wanted[-1]).abs().max() > 100 * CLOSE * wanted.std(), (edge, kind)
+        moved = (wanted - wanted[-1]).abs().max()  # a window may not reach so far in layer 0
+        assert moved > 100 * CLOSE * wanted.std(), (edge, kind)
 
 
 @every_family
@@ -229,7 +230,7 @@ def test_layers_of_a_knockout_are_counted(tiny_llava, two):
             pass
     with (
         knockout(tiny_llava, inputs, edge="image>answer", layers=[0]),
-        pytest.raises(ValueError, match="inside truncate and knockout use"),
+        pytest.raises(ValueError, match="use the inputs it was given"),
     ):
         tiny_llava.forward(tiny_llava.prepare([two[0], replace(two[0], image=two[1].image)]))
 
