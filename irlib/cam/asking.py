@@ -22,7 +22,10 @@ def check_inputs(inputs: Inputs) -> None:
         )
 
 
-def check_numbers(noise, memory, threshold, views) -> None:
+POOLS = ("mean", "token")
+
+
+def check_numbers(noise, memory, threshold, views, pool) -> None:
     """Raise `ValueError` for what is out of its range or of another kind."""
     doors.number("noise", noise)
     doors.number("memory", memory, above=True)
@@ -30,6 +33,8 @@ def check_numbers(noise, memory, threshold, views) -> None:
         doors.number("threshold", threshold, most=1)
     if views not in VIEWS:
         raise ValueError(f"asked for views={views!r}, found no such; use one of {VIEWS}")
+    if pool not in POOLS:
+        raise ValueError(f"asked for pool={pool!r}, found no such; use one of {POOLS}")
 
 
 def check_gradients(vlm) -> None:
