@@ -7,13 +7,19 @@ WORKERS ?= 2
 BIN := .venv/bin
 STRIP := --keep-output --keep-count --keep-id --extra-keys "metadata.widgets metadata.papermill cell.metadata.papermill"
 
-.PHONY: figures test check-figures notebooks benchmarks lint unit nbval clean
+.PHONY: figures test smol-trial check-figures notebooks benchmarks lint unit nbval clean
 
 figures: .venv/.stamp
 	$(if $(filter smol,$(PROFILE)),$(BIN)/irlib fetch smol-llava)
 	$(BIN)/irlib reproduce --profile $(PROFILE)
 
 test: lint unit nbval
+
+# two figures of the pretrained language model on a few rows, as trials
+smol-trial: .venv/.stamp
+	$(BIN)/irlib fetch smol-llava
+	$(BIN)/irlib reproduce fig2 --profile smol --set n=2
+	$(BIN)/irlib reproduce fig5 --profile smol --set n=6 --set captions=3
 
 check-figures: .venv/.stamp
 	$(BIN)/irlib check --profile $(PROFILE)

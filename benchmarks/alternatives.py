@@ -13,6 +13,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from irlib.inputs.records import Answer, Inputs
+from irlib.interventions.edges import knockout
 from irlib.interventions.truncation import truncate
 from irlib.models.vlm import VLM
 
@@ -42,6 +43,24 @@ def naive_answers(
         with truncate(vlm, inputs, layer=layer):
             found[layer] = vlm.answer(inputs, max_new_tokens=max_new_tokens)
     return found
+
+
+@torch.no_grad()
+def naive_knockout(
+    vlm: VLM, inputs: Inputs, edges: Sequence[str], kinds: Sequence[str], layers: Sequence[int]
+) -> Tensor:
+    """Last logits `[plan, layer, row, vocabulary]` by one full prefill per plan, cells masked.
+
+    The way of Geva et al. (2023, arXiv 2304.14767) and of those who cut edges of LLaVA since.
+    """
+    found = []
+    for edge in edges:
+        for kind in kinds:
+            for layer in layers:
+                cut = {"from": range(layer, vlm.n_layers), "upto": range(layer + 1)}
+                with knockout(vlm, inputs, edge=edge, layers=cut.get(kind, [layer])):
+                    found.append(vlm.forward(inputs, logits_to_keep=1)[:, -1])
+    return torch.stack(found).unflatten(0, (-1, len(layers)))
 
 
 def plain_backward(vlm: VLM, inputs: Inputs, answer: Answer) -> Tensor:

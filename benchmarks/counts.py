@@ -16,6 +16,18 @@ def sweep(inputs, n_layers: int, tokens: int = 1) -> dict[str, int]:
     return token_layers(n_layers, inputs.length - image - user, image, user, new=tokens - 1)
 
 
+def knockout(inputs, n_layers: int, edge: str) -> dict[str, int]:
+    """Every layer's first token with an edge cut from, up to or at it, shared and naive.
+
+    Of each variant only the target and what stands behind it goes up again, from its first layer
+    on, and where variants are the same so far one goes for all.
+    """
+    rows = 1 if edge.endswith(">answer") else int(inputs.spans.user.sum())
+    naive = n_layers * n_layers * inputs.length
+    stairs = n_layers * (n_layers + 1) // 2
+    return {"naive": naive, "shared": n_layers * inputs.length + rows * stairs}
+
+
 def one_backward(layers: int, length: int, *, weights: bool = False) -> int:
     """One forward and one backward through everything, with or without gradients of weights."""
     return layers * length * (3 if weights else 2)

@@ -140,11 +140,12 @@ def test_ci_counts_what_passed_in_every_step(tmp_path):
         "test:\n\t@echo '12 passed, 3 skipped, 1 warning in 65.43s (0:01:05)'\n"
         "\t@echo '11 passed in 2.00s'\n"
         "figures:\n\t@echo '10 passed, 0 failed'\n"
+        "smol-trial:\n\t@echo '1 passed, 0 failed'\n"
         "check-figures:\n\t@echo '9 passed, 1 failed'; exit 1\n"
     )
     told = subprocess.run([script], capture_output=True, text=True, check=False)
     assert told.returncode != 0
-    assert told.stdout.splitlines()[-1] == "42 passed, 1 failed, 3 skipped"
+    assert told.stdout.splitlines()[-1] == "43 passed, 1 failed, 3 skipped"
 
 
 def test_citation_names_the_paper_and_this_project():

@@ -22,7 +22,10 @@ def check_inputs(inputs: Inputs) -> None:
         )
 
 
-def check_settings(noise, memory, threshold, views, relu_grad) -> None:
+POOLS = ("mean", "token")
+
+
+def check_settings(noise, memory, threshold, views, relu_grad, pool) -> None:
     """Raise `ValueError` for what is out of its range, `TypeError` for a flag that is none."""
     doors.flag("relu_grad", relu_grad)
     doors.number("noise", noise)
@@ -31,6 +34,8 @@ def check_settings(noise, memory, threshold, views, relu_grad) -> None:
         doors.number("threshold", threshold, most=1)
     if views not in VIEWS:
         raise ValueError(f"asked for views={views!r}, found no such; use one of {VIEWS}")
+    if pool not in POOLS:
+        raise ValueError(f"asked for pool={pool!r}, found no such; use one of {POOLS}")
 
 
 def check_gradients(vlm) -> None:

@@ -33,6 +33,7 @@ def llava_cam(
     n: int = 1,
     seed: int = 0,
     target: str | int | Callable[[Tensor], Tensor] = "answer",
+    pool: str = "mean",
     relu_grad: bool = False,
     threshold: float | None = None,
     views: str = "mean",
@@ -48,6 +49,10 @@ def llava_cam(
     each row's maps are `{site: Maps}`, from the same forward and backward. For one row they come
     alone, for several in a list. `layers` are the 0-based layers wanted, all if None; nothing below
     the first of them is kept for the backward.
+
+    `pool="token"` leaves out the mean: heat = ReLU(sum_k dz/dA_k A_k), each token's features with
+    their own slopes, from the same backward (a difference from the paper, and to first order what
+    the target loses without this token's features).
 
     `target`: "answer", the sum of the answer's logits, each read where it is predicted; a word or
     phrase of the answer, for its tokens alone; a position, counted from 0, for that token alone; a
@@ -87,7 +92,7 @@ def llava_cam(
     ((4, 5), (2, 8, 8))
     """
     check_inputs(inputs)
-    check_settings(noise, memory, threshold, views, relu_grad)
+    check_settings(noise, memory, threshold, views, relu_grad, pool)
     check_gradients(vlm)
     sites, layers = sites_and_layers(vlm, site, layers)
     n, seed = doors.count("n", n, least=1), doors.count("seed", seed)
@@ -116,7 +121,7 @@ def llava_cam(
         jobs, most = [], 1
 
     def heat(features, slopes):
-        return _heat(features[None].float(), slopes[None].float(), relu_grad, threshold)[0]
+        return _heat(features[None].float(), slopes[None].float(), relu_grad, threshold, pool)[0]
 
     for start in range(0, len(jobs), most):
         mine = jobs[start : start + most]
@@ -135,7 +140,7 @@ def llava_cam(
             )
     made = [
         {
-            s: Maps(np.stack([one[s] for one in copies]).mean(0), s, *facts, vlm.name, layers)
+            s: Maps(np.stack([one[s] for one in copies]).mean(0), s, *facts, vlm.name, layers, pool)
             for s in sites
         }
         for copies, *facts in zip(laid, inputs.grids, inputs.pictures, inputs.samples, strict=True)
@@ -176,10 +181,13 @@ def _bridge(vlm):
     return rows(module, None, reduce=lambda weights, _: weights.mean(1), attentions=attentions)
 
 
-def _heat(features, slopes, relu_grad, threshold) -> Tensor:
+def _heat(features, slopes, relu_grad, threshold, pool="mean") -> Tensor:
     """Eq. (3) for features and slopes `[layer, token, channel]`: heat `[layer, token]`."""
-    alpha = (slopes.clamp_min(0) if relu_grad else slopes).mean(1)
-    heat = torch.einsum("ltk,lk->lt", features, alpha).clamp_min(0)
+    alpha = slopes.clamp_min(0) if relu_grad else slopes
+    if pool == "mean":
+        heat = torch.einsum("ltk,lk->lt", features, alpha.mean(1)).clamp_min(0)
+    else:
+        heat = torch.einsum("ltk,ltk->lt", features, alpha).clamp_min(0)
     if threshold is None:
         return heat
     return heat.where(heat >= threshold * heat.amax(1, keepdim=True), 0)

@@ -29,6 +29,7 @@ class Maps:
     sample: Sample
     model: str
     layers: tuple[int, ...] = ()
+    pool: str = "mean"
 
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers or range(len(self.heat))))

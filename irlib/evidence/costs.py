@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from irlib.evidence.influence import contributions, counted, step
-from irlib.evidence.units import distinct, one, units
-from irlib.scores import LOWER_IS_BETTER, MAIN, pooled
+from irlib.evidence.units import ONE, distinct, one, units
+from irlib.scores import LOWER_IS_BETTER, MAIN, pooled, tallied
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def tallies(
 
     Raises ValueError for a mixed or incomplete table.
     """
-    one(table, ("model", "task", "keep"))
+    one(table, [name for name in ONE if name != "layer"])
     table = distinct(table)
     grid = table.pivot(index="layer", columns="sample", values="score")
     if grid.isna().any(axis=None) or grid.shape[0] < 2 or grid.shape[1] < 2:
@@ -79,7 +79,7 @@ def tallies(
             f"with {int(grid.isna().sum().sum())} cells missing; give every sample at every layer, "
             "at least two of each"
         )
-    numbers = table.select_dtypes("number").columns.difference(["layer", "keep"])
+    numbers = [name for name in tallied(table["task"].iloc[0]) if name in table]
     counts = {
         name: table.pivot(index="layer", columns="sample", values=name).to_numpy(float)
         for name in numbers

@@ -4,8 +4,7 @@ Each is a function `(ground, entry, confidence) -> {part: Estimate}`. Its unit i
 about one are averaged first.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -15,52 +14,11 @@ from scipy.stats import ttest_1samp
 from irlib.evidence.bounds import Estimate, estimate
 from irlib.evidence.claims import Claims, Entry
 from irlib.evidence.cliff import Cliff, cliff_layer
-from irlib.tasks.pictures import identify
-from irlib.tasks.samples import Sample
+from irlib.evidence.ground import Ground
 
 SHALLOW = 5 / 32
 """The paper's shallow layers: five of 32."""
 ALL = "all tasks"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ground:
-    """What claims are judged on: the instruments' tables by name, of `model`; the sweeps of all
-    `models`; `margin` is that of a cliff."""
-
-    tables: Mapping[str, pd.DataFrame]
-    model: str
-    models: Sequence[str]
-    margin: float
-
-    def of(self, name: str) -> pd.DataFrame:
-        """Return a table; raises `ValueError` where it is missing or holds another model too."""
-        if name not in self.tables:
-            raise ValueError(
-                f"claims were to be judged on the table {name!r}; found {list(self.tables)}; give "
-                "that too"
-            )
-        table = self.tables[name]
-        there, wanted = set(table["model"]), set(self.models if name == "sweep" else [self.model])
-        if (len(table) and there != wanted) or "picture" not in table:
-            raise ValueError(
-                f"claims about {sorted(wanted)} were to be judged on the table {name!r}; found "
-                f"models {sorted(there)} and columns {list(table)}; give rows of these models "
-                "alone, with their pictures (with_pictures)"
-            )
-        return table
-
-
-def with_pictures(table: pd.DataFrame, samples: Sequence[Sample]) -> pd.DataFrame:
-    """Return a table of samples with the column `picture`, a hash of what is seen.
-
-    >>> sample = Sample(task="pope", key="1", question="?", prompt="?", image=None, reference={})
-    >>> with_pictures(pd.DataFrame({"task": ["pope"], "sample": ["1"]}), [sample])["picture"][0]
-    ''
-    """
-    known = {(s.task, s.key): identify(s.image) for s in samples}
-    keys = zip(table["task"], table["sample"], strict=True)
-    return table.assign(picture=[known[key] for key in keys])
 
 
 def estimates(claims: Claims, ground: Ground) -> dict[str, dict[str, Estimate]]:

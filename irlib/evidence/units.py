@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-ONE = ("model", "task", "keep", "layer")
+ONE = ("model", "task", "keep", "edge", "span", "layer")
 """What a table may hold one of, unless told otherwise."""
 
 

@@ -1,10 +1,11 @@
-"""What happens to an answer when the picture is hidden, at one layer or at all at once."""
+"""What happens to an answer when something is hidden, at one layer or at all at once."""
 
 from typing import TYPE_CHECKING
 
 from irlib.faces import face
 
 if TYPE_CHECKING:
+    from irlib.interventions.edges import knockout as knockout
     from irlib.interventions.staircase import answers_by_layer as answers_by_layer
     from irlib.interventions.staircase import logits_by_layer as logits_by_layer
     from irlib.interventions.truncation import truncate as truncate

@@ -5,23 +5,23 @@ from collections.abc import Callable, Sequence
 import torch
 
 from irlib.inputs.records import Inputs
+from irlib.interventions.changes import Change
 from irlib.interventions.likelihood import Changed, divergences, forced
-from irlib.interventions.truncation import truncate
 
 
 def one_by_one(
-    vlm, inputs: Inputs, layers: Sequence[int], keep: int, ask: Callable[[Inputs], object]
+    vlm, inputs: Inputs, layers: Sequence[int], change: Change, ask: Callable[[Inputs], object]
 ) -> dict:
-    """What `ask(inputs)` gives with the image hidden from each of the layers on."""
+    """What `ask(inputs)` gives with each of the layers changed."""
     inputs, found = vlm.encode(inputs), {}
     for layer in layers:
-        with truncate(vlm, inputs, layer=layer, keep=keep):
+        with change.inside(vlm, inputs, layer):
             found[layer] = ask(inputs)
     return found
 
 
 @torch.no_grad()
-def answers_one_by_one(vlm, inputs, layers, keep, max_new_tokens, logprob) -> dict:
+def answers_one_by_one(vlm, inputs, layers, change, max_new_tokens, logprob) -> dict:
     """`staircase.answers_by_layer` by a generation and a forward or two for each layer."""
     inputs = vlm.encode(inputs)
     before = vlm.forward(inputs, logits_to_keep=1)[:, -1]
@@ -34,4 +34,4 @@ def answers_one_by_one(vlm, inputs, layers, keep, max_new_tokens, logprob) -> di
         found = {"kl": tuple(kl), "logprob": tuple(left)}
         return Changed(said.ids, said.texts, said.margins, said.reader, **found)
 
-    return one_by_one(vlm, inputs, layers, keep, ask)
+    return one_by_one(vlm, inputs, layers, change, ask)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from irlib.hooks.hooks import attend
-from irlib.interventions.prefill import Run, head, visible
+from irlib.interventions.prefill import Run, head
+from irlib.interventions.sight import visible
 from irlib.models.finite import check_finite
 
 BLOCK = 64  # positions by which the keys of an answer grow: a copy of them every so many tokens
@@ -16,18 +17,22 @@ LEAVE = 8  # finished rows leave once they are one in so many: each leaving copi
 class Past:
     """The keys of a batch of variants, as a cache for the decoder and an attention over it.
 
-    Row r is `variants[r]`: sample `sample[r]` of the run, its image hidden from `layer[r]` on;
-    layers ascend. What it sees stands in three places: the run's keys, held once a sample (before
-    layer[r] all of them, from then on those of text before the picture); from layer[r] on its own
-    `prompt`, the keys of the carried rows at the positions `index [row, slot]`, by layer, of the
-    first rows only; and those of the answer's tokens. `most` is how many of these can come.
+    Row r is `variants[r]`: sample `sample[r]` of the run, changed in the layers from `layer[r]` on
+    and below `end[r]`; first layers ascend. What it sees stands in three places: the run's keys,
+    held once a sample (before layer[r] all of them, from then on those that never change); from
+    layer[r] on its own `prompt`, the keys of the carried rows at the positions `index [row, slot]`,
+    by layer, of the first rows only; and those of the answer's tokens. Where the run's `cut` makes
+    an answer's rows blind, its columns are none of these in the layers that are changed. `most` is
+    how many tokens can come.
     """
 
     is_compileable = False
 
     def __init__(self, made: Run, variants, *, index: Tensor, prompt: Mapping, most: int):
         self.made, self.index, self.prompt = made, index, dict(prompt)
-        self.sample, self.layer = torch.tensor(variants).T
+        self.sample, self.layer, self.end = torch.tensor(variants).T
+        blind = made.cut is not None and made.cut.answer
+        self.unseen = (made.cut.columns if blind else made.before & False)[self.sample]
         self.real, self.before = made.real[self.sample], made.before[self.sample]
         self.length, self.said, self.block = self.before.shape[1], 0, min(BLOCK, most)
         self.answer = {}
@@ -41,7 +46,7 @@ class Past:
 
     def stay(self, left: Tensor) -> None:
         """Keep only the rows `left`, in this ascending order."""
-        for name in ("sample", "layer", "index", "real", "before"):
+        for name in ("sample", "layer", "end", "index", "real", "before", "unseen"):
             value = getattr(self, name)
             setattr(self, name, value[left.to(value.device)])
         for held in (self.prompt, self.answer):
@@ -110,11 +115,13 @@ class Past:
         else:
             seen = visible(mask)[:, -new:].to(device)
         seen = seen.expand(len(self.sample), -1, -1)
-        hidden = (self.layer <= number).to(device)[:, None]
+        own = (self.layer <= number).to(device)[:, None]
+        blind = own & (self.end > number).to(device)[:, None]
         prompt, answer = seen[..., : self.length], seen[..., self.length :]
+        prompt = prompt & ~(self.unseen & blind)[:, None]
         carried = prompt.gather(2, self.index[:, None].expand(-1, new, -1))
-        carried = carried & (self.real & hidden)[:, None]
-        return torch.cat([prompt & (self.before | ~hidden)[:, None], carried, answer], 2)
+        carried = carried & (self.real & own)[:, None]
+        return torch.cat([prompt & (self.before | ~own)[:, None], carried, answer], 2)
 
 
 def gather(values: Tensor, sample: Tensor, seat: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """One full pass of the untouched model over prompts, which keeps what its layers were given.
 
-All that truncation changes can be made of it: hiding the image from layer L on leaves everything
-below L as it is, and above it the text before the picture. What must be computed again are the
-`carried` rows: the text after the picture's first token, and the image tokens that stay.
+All that a change from layer L on does can be made of it: everything below L stays as it is, and
+above it what stands before the first row that is changed. What must be computed again are the
+`carried` rows: where the image is hidden from all text, the text after the picture's first token
+and the image tokens that stay; where an edge is cut, its target and all that stands behind it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from irlib.hooks.hooks import edit, rows
 from irlib.inputs.records import Inputs
+from irlib.interventions.edges import Edge, check_edge, edge_of
+from irlib.interventions.sight import visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +26,10 @@ class Run:
     `logits [n, vocabulary]` and `position_ids` (None, or `[..., n, s]`) as the model made them.
     By layer: `keys`, two tensors `[n, head, column, width]`, keys and values; `arguments` of the
     layer; `added [n, s, channel]`, what the model adds behind it, where it does. By layer that the
-    image can be hidden from: `index [n, slot]`, the positions of the carried rows, text last, and
+    change can begin at: `index [n, slot]`, the positions of the carried rows, text last, and
     `states [n, slot, channel]`, what these rows are there. `real [n, slot]` tells them from the
-    padding before them; `before [n, s]` are the text positions that never change.
+    padding before them; `before [n, s]` are the positions that never change and stay visible to
+    who is not cut off from them. `cut` is the edge, where one is.
 
     In bytes, of b an element: `states` are layers x n x slots x channels x b, `keys` 2 x layers x
     n x s x heads x width x b, as in any generation.
@@ -40,6 +44,7 @@ class Run:
     states: Mapping[int, Tensor]
     real: Tensor
     before: Tensor
+    cut: Edge | None = None
 
 
 class Recorder:
@@ -69,37 +74,48 @@ class Recorder:
 
 
 @torch.no_grad()
-def run(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0, whole: bool = True) -> Run:
-    """The untouched model on `inputs`, and what is needed to hide the image from `layers` on.
+def run(
+    vlm,
+    inputs: Inputs,
+    *,
+    layers: Sequence[int],
+    keep: int = 0,
+    edge: str | None = None,
+    whole: bool = True,
+) -> Run:
+    """The untouched model on `inputs`, and what is needed to hide the image from `layers` on, or to
+    cut an edge there.
 
     With `keep` the best image tokens of each layer stay, ranked as `truncate` ranks them: by the
     head-averaged attention of the prompt's last position in the layer below. `whole=False` keeps
-    the keys of no column behind the first token of any picture. Raises `ValueError` where pixels or
-    logits are not finite numbers.
+    the keys of no column behind the first one that all variants may compute anew. Raises
+    `ValueError` for a row without such an edge and where pixels or logits are not finite numbers.
     """
     image = inputs.spans.image
-    text = inputs.text["attention_mask"].bool() & ~image
+    cut = None if edge is None else edge_of(inputs, edge)
+    changed, stays = (cut.rows, image & False) if cut else (image, image)
+    known = inputs.text["attention_mask"].bool() & ~stays
     place = torch.arange(inputs.length, device=image.device)
-    first = place.where(image, inputs.length).amin(1, keepdim=True)  # the length: no picture
+    first = place.where(changed, inputs.length).amin(1, keepdim=True)  # the length: no picture
     made = {"arguments": {}, "added": {}, "index": {}, "states": {}}
     now = {"returned": None}
 
     def begin(mask):
-        if mask is not None:  # where text sees what follows it, no text stands before the picture
-            ahead = place > place[:, None]
-            both_ways = (
-                (visible(mask).to(ahead.device) & ahead & (place < first)[..., None])
-                .flatten(1)
-                .any(1)
-            )
-            first.masked_fill_(both_ways[:, None] & image.any(1, keepdim=True), 0)
-        carried = text & (place >= first)
+        if cut:
+            check_edge(inputs, edge, cut, mask)
+        if mask is not None:  # where a row sees what follows it, nothing may stand before a change
+            ahead = visible(mask).to(place.device) & (place > place[:, None])
+            ahead = ahead & (place < first)[..., None]
+            ahead = ahead & (place >= first)[:, None] if cut else ahead
+            both_ways = ahead.flatten(1).any(1)
+            first.masked_fill_(both_ways[:, None] & changed.any(1, keepdim=True), 0)
+        carried = known & (place >= first)
         width = int(carried.sum(1).amax())
         # a stable sort brings the carried positions to the right end, in their order
         now["text"] = carried.int().argsort(dim=1, stable=True)[:, inputs.length - width :]
         kept = image.any(1, keepdim=True).expand(-1, keep)
         made["real"] = torch.cat([kept, carried.gather(1, now["text"])], 1)
-        made["before"] = text & (place < first)
+        made["before"] = known & (place < first)
 
     def note(layer, args, kwargs):
         if layer == "decoder":
@@ -113,7 +129,7 @@ def run(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0, whole: boo
             if added.any():
                 made["added"][layer - 1] = added
         made["arguments"][layer] = {k: v for k, v in kwargs.items() if k != "past_key_values"}
-        if layer in layers and image.any():
+        if layer in layers and changed.any():
             index = now["text"]
             if keep:
                 scores = seen[layer - 1].to(image.device).masked_fill(~image, -torch.inf)
@@ -128,7 +144,8 @@ def run(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0, whole: boo
         return output
 
     modules = dict(enumerate(vlm.decoder.layers))
-    cache = Recorder(inputs.length if whole else int((first * image.any(1, keepdim=True)).amax()))
+    width = int((first * changed.any(1, keepdim=True)).amax())
+    cache = Recorder(inputs.length if whole else width)
     last = torch.full((len(inputs), 1), inputs.length - 1)
     ranked = rows(vlm.decoder, last, reduce=_head_average) if keep else nullcontext()
     with (
@@ -137,7 +154,7 @@ def run(vlm, inputs: Inputs, *, layers: Sequence[int], keep: int = 0, whole: boo
         edit(modules, after, once=True),
     ):
         logits = vlm.forward(inputs, past_key_values=cache, logits_to_keep=1)[:, -1]
-    return Run(logits, keys=cache.keys, **made)
+    return Run(logits, keys=cache.keys, cut=cut, **made)
 
 
 def _head_average(weights, _):
@@ -153,17 +170,3 @@ def take(values: Tensor, row: Tensor, position: Tensor) -> Tensor:
     """`values[..., row, position, channel]`, where one row of values may stand for all."""
     row, position = row.to(values.device), position.to(values.device)
     return values[..., row * (values.shape[-3] > 1), position, :]
-
-
-def visible(mask: Tensor) -> Tensor:
-    """A decoder layer's mask, bool or float, as bool `[row, query, key]`."""
-    return mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] > torch.finfo(mask.dtype).min / 2
-
-
-def look(mask: Tensor | None, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """What the positions `query [r, i]` of `row [r]` see of `key [r, j]`: `[r, i, j]`."""
-    if mask is None:  # sdpa's shortcut for plain causal attention without padding
-        return key[:, None] <= query[..., None]
-    seen = visible(mask)
-    row, query, key = (x.to(mask.device) for x in (row, query, key))
-    return seen[row[:, None, None] * (len(seen) > 1), query[..., None], key[:, None]]

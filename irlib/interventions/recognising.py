@@ -19,20 +19,20 @@ class _Enough(Exception):
 
 
 @torch.no_grad()
-def embed(vlm, inputs: Inputs) -> Tensor:
-    """What the first decoder layer is given of the inputs, `[row, position, channel]`.
+def first_layer(vlm, inputs: Inputs) -> tuple[Tensor, dict]:
+    """What the first decoder layer is given of the inputs: `[row, position, channel]`, the rest.
 
     Costs the vision tower, unless the inputs went through it (`vlm.encode`), and no decoder layer.
     """
     given = []
 
     def keep(_, args, kwargs):
-        given.append(args[0].detach())
+        given.extend([args[0].detach(), kwargs])
         raise _Enough
 
     with suppress(_Enough), edit({0: vlm.decoder.layers[0]}, keep, at="input"):
         vlm.forward(inputs, logits_to_keep=1)
-    return given[0]
+    return tuple(given)
 
 
 class Recogniser:
@@ -44,7 +44,7 @@ class Recogniser:
 
     def __init__(self, vlm, inputs: Inputs, alike: Tensor):
         """`alike [row, ...]` is what the block does to each row, the same where it is equal."""
-        self.known, self.image = embed(vlm, inputs), inputs.spans.image
+        self.known, self.image = first_layer(vlm, inputs)[0], inputs.spans.image
         self.alike = alike
         self.rows: Tensor | None = None
         self._filled: WeakKeyDictionary = WeakKeyDictionary()
@@ -92,7 +92,7 @@ class Recogniser:
 
     def _other(self, states, how) -> ValueError:
         return ValueError(
-            f"asked to hide the image of inputs {list(self.known.shape[:2])} (rows, positions), "
-            f"found a run {how}, {list(states.shape[:2])}; inside truncate use the inputs it was "
-            "given, rows taken from them, or these followed by an answer"
+            f"asked to hide tokens of inputs {list(self.known.shape[:2])} (rows, positions), found "
+            f"a run {how}, {list(states.shape[:2])}; inside the block use the inputs it was given, "
+            "rows taken from them, or these followed by an answer"
         )

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from irlib import doors
-from irlib.hooks.hooks import edit, rows
+from irlib.hooks.hooks import rows
 from irlib.inputs.records import Inputs
-from irlib.interventions.recognising import Recogniser
+from irlib.interventions.hiding import hiding
 
 
 @contextmanager
@@ -55,19 +55,9 @@ def truncate(
     hidden = image & ~_kept(vlm, inputs, start.cpu(), keep, ranking, rank_row)
     hidden = hidden.roll(doors.count("offset", offset, most=1), dims=1)
     by_layer = {i: hidden & (start <= i)[:, None] for i in range(vlm.n_layers)}
-    hides = {i for i, mask in by_layer.items() if mask.any()}
-    modules = {i: vlm.decoder.layers[i] for i in {0} | hides}
-    runs = Recogniser(vlm, inputs, torch.stack(list(by_layer.values()), 1))
-
-    def hide(i, args, kwargs):
-        if not i:
-            runs.begin(args[0], kwargs.get("past_key_values"), _seen(kwargs, i))
-        if i not in hides:
-            return args, kwargs
-        mine = by_layer[i][runs.rows.to(image.device)]
-        return args, dict(kwargs, attention_mask=_mask(i, args[0], kwargs, mine))
-
-    with edit(modules, hide, at="input"):
+    # hidden positions keep their own view: a query that sees nothing would have no softmax
+    unseen = {i: (~mask, mask) for i, mask in by_layer.items()}
+    with hiding(vlm, inputs, unseen, beyond=True):
         yield
 
 
@@ -160,31 +150,3 @@ def _kept(vlm, inputs, start, keep, ranking, rank_row) -> Tensor:
         best = scores.argsort(descending=True, stable=True)[:keep]
         kept[row, image[row].nonzero().flatten()[best.to(image.device)]] = True
     return kept
-
-
-def _mask(index, states, kwargs, hidden) -> Tensor:
-    """The layer's attention mask with the `hidden [row, position]` columns taken out.
-
-    Whatever the mask is (None for plain causal, bool, float), in prefill and in decoding: queries
-    and keys are counted in positions of the whole sequence, as the cache tells them.
-    """
-    length, mask, seen = states.shape[1], kwargs.get("attention_mask"), _seen(kwargs, index)
-    cache = kwargs.get("past_key_values")
-    keys, shift = cache.get_mask_sizes(length, index) if cache is not None else (length, 0)
-    columns = torch.arange(keys, device=hidden.device) + shift
-    queries = torch.arange(seen, seen + length, device=hidden.device)
-    wide = hidden.new_zeros(len(hidden), max(keys + shift, seen + length, hidden.shape[1]))
-    wide[:, : hidden.shape[1]] = hidden
-    # hidden positions keep their own view: a query that sees nothing would have no softmax
-    hide = wide[:, None, None, columns] & ~wide[:, None, queries, None]
-    if mask is None:
-        mask = (columns <= queries[:, None])[None, None]
-    if mask.dtype == torch.bool:
-        return mask & ~hide
-    return mask.masked_fill(hide, torch.finfo(mask.dtype).min)
-
-
-def _seen(kwargs, index) -> int:
-    """Positions of the sequence that a layer has been given before, as its cache tells them."""
-    cache = kwargs.get("past_key_values")
-    return int(cache.get_query_offset(index)) if cache is not None else 0

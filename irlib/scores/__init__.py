@@ -15,5 +15,6 @@ if TYPE_CHECKING:
     from irlib.scores.counting import pooled as pooled
     from irlib.scores.counting import rescore as rescore
     from irlib.scores.counting import score as score
+    from irlib.scores.counting import tallied as tallied
 
 __getattr__, __dir__, __all__ = face(__name__)

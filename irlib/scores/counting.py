@@ -71,9 +71,19 @@ def pooled(task: str, counts: Mapping[str, np.ndarray], *, weights=None) -> dict
     return scorer.pool(arrays, total)
 
 
-def metrics(
-    table: pd.DataFrame, *, by: tuple[str, ...] = ("model", "task", "layer", "keep")
-) -> pd.DataFrame:
+def tallied(task: str) -> tuple[str, ...]:
+    """Return the columns of score() that a task's metrics are made of.
+
+    >>> tallied("textvqa")
+    ('score',)
+    """
+    return tuple(_scorer(task).COUNTS)
+
+
+SWEPT = ("model", "task", "edge", "span", "layer", "keep")
+
+
+def metrics(table: pd.DataFrame, *, by: tuple[str, ...] = SWEPT) -> pd.DataFrame:
     """Return one row a group and metric: the group's columns, then metric, value (0..1) and n.
 
     `table` has `task` and the columns of score(); a group is one combination of the columns of

@@ -4,20 +4,26 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from irlib import doors
+from irlib.interventions.changes import Change
 from irlib.store import provenance
 from irlib.tasks.samples import Sample
 
 
-def all_layers(vlm, layers, keep: int) -> list[int]:
+def all_layers(vlm, layers, change: Change) -> list[int]:
     """The layers in order, the untouched model's among them; refused where one is not there."""
-    least = 1 if keep else 0
-    layers = range(least, vlm.n_layers) if layers is None else layers
-    layers = sorted({*doors.counts("layers", layers, most=vlm.n_layers), vlm.n_layers})
+    change.check_alone()
+    n, least = vlm.n_layers, 1 if change.keep else 0
+    change.span(0, n)  # refuses a kind that is none and a window longer than the model
+    ends = n - change.window + 1 if change.kind == "window" else n
+    layers = range(least, ends) if layers is None else layers
+    layers = sorted({*doors.counts("layers", layers, most=n), n})
     if layers[0] < least:
         raise ValueError(
-            f"asked to sweep over layers {layers} with keep={keep}, found no layer before the "
-            f"first to rank tokens by; give layers in {least}..{vlm.n_layers}, or keep=0"
+            f"asked to sweep over layers {layers} with keep={change.keep}, found no layer before "
+            f"the first to rank tokens by; give layers in {least}..{n}, or keep=0"
         )
+    for layer in layers:
+        change.span(layer, n)
     return layers
 
 

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from irlib import doors
 from irlib.hooks.hooks import hooked
+from irlib.interventions.changes import Change
 from irlib.store import sources
 from irlib.sweeps import blocks, engines
 from irlib.sweeps.answers import Answers, capacity
@@ -29,6 +30,9 @@ def sweep(
     *,
     layers: Sequence[int] | None = None,
     keep: int = 0,
+    edge: str | None = None,
+    kind: str = "from",
+    window: int = 3,
     batch_size: int = 8,
     max_new_tokens: int | None = None,
     logprob: bool = False,
@@ -52,6 +56,11 @@ def sweep(
     n_layers, is always among them. Each batch holds `batch_size` samples, each as many times as
     there are layers.
 
+    With an `edge`, such as "image>question", that edge is cut instead (see `knockout`), in the
+    layers that `kind` says: "from" a layer on, "upto" and with it, "single" alone, or a "window" of
+    `window` layers that begins there. Columns `edge`, `span` (the kind) and `width` (how many
+    layers are cut, 0 in the untouched model) then stand behind `keep`.
+
     Answers are kept in data/results (IRLIB_RESULTS) batch by batch, each known by all that
     determines it: whatever ends a sweep, the same call again computes only what is missing.
     IRLIB_FRESH=1 computes anew; `store=False` keeps nothing, nor do a model with hooks on it and an
@@ -60,9 +69,10 @@ def sweep(
     workers of the dask scheduler in IRLIB_SCHEDULER. `score(sample, text)`, a number in 0..1, is
     for rows of your own that no scorer knows; it is no part of what is kept.
 
-    Raises `ValueError` for an empty list of samples, for layers out of range, and, when all others
-    are done, for the rows that could not be answered, each with its reason; `OSError` where the
-    store cannot be written, `RuntimeError` where workers are lost.
+    Raises `ValueError` for an empty list of samples, for layers out of range, a window beyond them
+    and what is no edge, and, when all others are done, for the rows that could not be answered,
+    each with its reason (a row that has no such edge is one); `OSError` where the store cannot be
+    written, `RuntimeError` where workers are lost.
 
     >>> from irlib import load, load_task
     >>> table = sweep(load("mini-llava"), load_task("pope", n=1), layers=[0], progress=False)
@@ -74,8 +84,10 @@ def sweep(
         max_new_tokens = doors.count("max_new_tokens", max_new_tokens, least=1)
     doors.kind("logprob", logprob, bool, give="True or False")
     keep, counts = doors.count("keep", keep), scorer(samples, score)
-    layers = all_layers(vlm, layers, keep)
-    options = {"keep": keep, "max_new_tokens": max_new_tokens, "logprob": logprob}
+    change = Change(keep, edge, kind, doors.count("window", window, least=1))
+    layers = all_layers(vlm, layers, change)
+    options = {**vars(change), "max_new_tokens": max_new_tokens, "logprob": logprob}
+    cut = {layer: _cut(change, layer, vlm.n_layers) for layer in layers}
     rows, distinct, failed = rows_of(samples, max_new_tokens)
     todo = [list(distinct)[i : i + batch_size] for i in range(0, len(distinct), batch_size)]
     quiet = True if not progress or os.environ.get("TQDM_DISABLE") else None
@@ -83,9 +95,12 @@ def sweep(
         engines.given(executor) as executor,
         tqdm(total=len(distinct), desc="sweep", unit="row", disable=quiet) as bar,
     ):
+        told = change.setting | {"logprob": logprob}
         kept = store and not _hooked(vlm) and not _edited()
         setting, submit = (
-            _here(vlm, options, kept) if executor is None else _there(vlm, options, executor)
+            _here(vlm, options, told, kept)
+            if executor is None
+            else _there(vlm, options, told, executor)
         )
         setting = setting if kept else None
         fresh = os.environ.get("IRLIB_FRESH") == "1"
@@ -110,6 +125,7 @@ def sweep(
             "asked": row[:16],
             "layer": layer,
             "keep": keep,
+            **cut[layer],
             "answer": told.answer,
             "near_tie": told.margin <= 1,
             "kl": told.kl,
@@ -122,7 +138,15 @@ def sweep(
     )
 
 
-def _here(vlm, options, kept):
+def _cut(change, layer, n_layers) -> dict[str, object]:
+    """What of a table's row says which edge is cut in how many layers; nothing for truncation."""
+    if change.edge is None:
+        return {}
+    first, end = change.span(layer, n_layers)
+    return {"edge": change.edge, "span": change.kind, "width": end - first}
+
+
+def _here(vlm, options, setting, kept):
     """What determines the answers besides the row, and `submit` for `fill`, in this process."""
 
     def submit(samples, wanted):
@@ -130,10 +154,10 @@ def _here(vlm, options, kept):
         done.set_result(blocks.answer(vlm, samples, wanted, **options))
         return done
 
-    return blocks.describe(vlm) | _setting(options) if kept else None, submit
+    return blocks.describe(vlm) | setting if kept else None, submit
 
 
-def _there(vlm, options, executor):
+def _there(vlm, options, setting, executor):
     """The same on an executor's workers; keyed by what they are, which may have a GPU alone."""
     source = blocks.Source.of(vlm)
     if _hooked(vlm):
@@ -148,12 +172,7 @@ def _there(vlm, options, executor):
     def submit(samples, wanted):
         return executor.submit(blocks.answer_there, source, there, samples, wanted, options)
 
-    return there | _setting(options), submit
-
-
-def _setting(options) -> dict:
-    """What of the options an answer hangs on: how long it may be is part of the row."""
-    return {key: value for key, value in options.items() if key != "max_new_tokens"}
+    return there | setting, submit
 
 
 def _hooked(vlm) -> bool:

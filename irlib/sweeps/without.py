@@ -18,7 +18,7 @@ def baselines(vlm, samples: Sequence[Sample] | Sample, **options) -> pd.DataFram
     (no picture in the prompt) and "swapped" (that of another row, see `swapped`) in front; `sample`
     and `picture` are of the row asked about, so that (score - blank) / (full - blank) is formed
     picture by picture. A row without a picture is the same in both. `options` are those of `sweep`,
-    the store of answers among them; `layers`, `keep` and `logprob` are not. Raises `ValueError`
+    the store of answers among them; what says which layers hide what is not. Raises `ValueError`
     where `sweep` and `swapped` do.
 
     >>> from irlib import load, load_task
@@ -26,7 +26,7 @@ def baselines(vlm, samples: Sequence[Sample] | Sample, **options) -> pd.DataFram
     >>> table["baseline"].tolist()
     ['blank', 'blank', 'swapped', 'swapped']
     """
-    if wrong := {"layers", "keep", "logprob"} & {*options}:
+    if wrong := {"layers", "keep", "logprob", "edge", "kind", "window"} & {*options}:
         raise ValueError(
             f"asked for baselines with {', '.join(sorted(wrong))}, found no layer that hides a "
             "picture in them; leave it out"

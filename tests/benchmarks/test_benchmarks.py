@@ -44,7 +44,7 @@ def test_each_comparison_writes_a_file_of_its_name(folder):
     }
 
 
-@pytest.mark.parametrize("name", ["sweep", "answers", "cam", "attention", "size"])
+@pytest.mark.parametrize("name", ["sweep", "answers", "knockout", "cam", "attention", "size"])
 def test_every_way_but_the_bare_pass_is_held_to_irlibs_numbers(told, name):
     for one in told[name]["comparisons"]:
         agreed = {agreement["with"] for agreement in one["agreements"]}

@@ -74,6 +74,49 @@ def test_one_backward_equals_a_backward_for_each_layer(tiny_llava, asked, site):
     assert maps.heat.dtype == np.float32
 
 
+def naive_by_token(features, slope):
+    """Oracle: each token's own slopes times its features, in loops."""
+    pairs = zip(features.tolist(), slope.tolist(), strict=True)
+    heat = [sum(a * g for a, g in zip(*pair, strict=True)) for pair in pairs]
+    return np.array([max(value, 0.0) for value in heat]).reshape(4, 4)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_token_by_token_heat_equals_a_backward_for_each_layer(tiny_llava, asked, site):
+    inputs, answer = asked
+    maps = llava_cam(tiny_llava, inputs, answer, site=site, pool="token")
+    authors = llava_cam(
+        tiny_llava, inputs, answer, site=site, pool="token", relu_grad=True, threshold=0.5
+    )
+    for layer in range(4):
+        features, slope = separate(
+            tiny_llava, inputs, answer, site, layer,
+            lambda: read_at(tiny_llava, inputs, answer, *answer_rows(inputs, answer)),
+        )  # fmt: skip
+        assert np.allclose(maps.heat[layer], naive_by_token(features, slope), **CLOSE)
+        heat = naive_by_token(features, slope.clamp_min(0))
+        heat[heat < 0.5 * heat.max()] = 0
+        assert np.allclose(authors.heat[layer], heat, **CLOSE)
+    assert maps.pool == "token"
+    mean = llava_cam(tiny_llava, inputs, answer, site=site)
+    assert mean.pool == "mean"
+    assert not np.allclose(maps.heat, mean.heat, rtol=0.1)
+    laid = llava_cam(tiny_llava, inputs, answer, site=[site], pool="token")
+    assert np.array_equal(laid[site].heat, maps.heat)
+
+
+def test_token_by_token_heat_of_a_padded_batch_with_noise_equals_single_runs(tiny_llava, samples):
+    inputs = tiny_llava.prepare(samples)
+    answer = tiny_llava.answer(inputs)
+    options = {"pool": "token", "noise": 0.1, "n": 2, "seed": 3}
+    together = llava_cam(tiny_llava, inputs, answer, **options)
+    for row, sample in enumerate(samples):
+        alone = llava_cam(tiny_llava, tiny_llava.prepare(sample), answer.take([row]), **options)
+        assert np.allclose(together[row].heat, alone.heat, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match=r"pool='max', found no such; use one of \('mean'"):
+        llava_cam(tiny_llava, inputs, answer, pool="max")
+
+
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_slope_equals_central_finite_differences(tiny_llava, asked, layer):
     inputs, answer = asked

@@ -11,6 +11,7 @@ from irlib import store
 from irlib.evidence import claims, effects
 from irlib.evidence.bounds import estimate
 from irlib.evidence.cliff import cliff_layer
+from irlib.evidence.ground import Ground
 
 STATED = claims.read(store.root() / "notebooks/claims.yaml", statistics=effects.STATISTICS)
 ENTRY = {entry.statistic: entry for entry in STATED.entries if entry.statistic}
@@ -34,7 +35,7 @@ def flow():
 
 
 def ground(**tables):
-    return effects.Ground(tables=tables, model="m", models=("m",), margin=0.05)
+    return Ground(tables=tables, model="m", models=("m",), margin=0.05)
 
 
 def judged(name, **tables):

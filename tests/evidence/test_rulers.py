@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from irlib.cam.cam import llava_cam
-from irlib.evidence import rulers
+from irlib.evidence import rulers, swaps
 from irlib.interventions.truncation import truncate
 from irlib.models.loading import load
 from irlib.tasks.samples import Box
@@ -77,23 +77,23 @@ def test_no_box_no_box_ruler_and_wrong_questions_are_refused(tiny_llava, sample)
 def test_pairs_are_of_one_picture_and_other_boxes(sample, boxed):
     other = replace(boxed, key="2", boxes=(Box(label="dog", x0=5, y0=5, x1=9, y1=9),))
     same = replace(boxed, key="3")
-    ((one, two),) = rulers.pair([boxed, same, other, replace(sample, boxes=())], n=1)
+    ((one, two),) = swaps.pair([boxed, same, other, replace(sample, boxes=())], n=1)
     assert one.image is two.image
     assert one.boxes != two.boxes
-    assert len(rulers.boxed([boxed, same, other], n=1)) == 1
+    assert len(swaps.boxed([boxed, same, other], n=1)) == 1
     with pytest.raises(ValueError, match="found 1 among 3 samples"):
-        rulers.pair([boxed, same, other], n=2)
+        swaps.pair([boxed, same, other], n=2)
 
 
 def test_rows_without_any_box_have_no_pairs_and_all_their_questions(sample):
     bare = [replace(sample, key=key, boxes=()) for key in "ab"]
-    assert rulers.pair(bare, n=3) == []
-    assert len(rulers.boxed(bare, n=1)) == 1
+    assert swaps.pair(bare, n=3) == []
+    assert len(swaps.boxed(bare, n=1)) == 1
 
 
 def test_own_and_other_change_places_for_the_other_question(tiny_llava, boxed):
     other = replace(boxed, key="2", boxes=(Box(label="dog", x0=20, y0=20, x1=28, y1=28),))
-    table = rulers.own_box(tiny_llava, [(boxed, other)])  # one question, asked twice: one map
+    table = swaps.own_box(tiny_llava, [(boxed, other)])  # one question, asked twice: one map
     one, two = (table[table["sample"] == key].set_index("layer") for key in (boxed.key, "2"))
     assert np.allclose(one["own"], two["other"], equal_nan=True)
     assert (one["own"] - one["other"] + two["own"] - two["other"])[:3].abs().max() < 1e-6

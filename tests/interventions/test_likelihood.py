@@ -9,7 +9,7 @@ import torch
 from conftest import make_sample, noise_picture, with_eager
 
 from irlib.hooks.hooks import edit
-from irlib.interventions import staircase
+from irlib.interventions import climbing
 from irlib.interventions.staircase import answers_by_layer
 from irlib.interventions.truncation import truncate
 from irlib.models.vlm import VLM
@@ -88,7 +88,7 @@ def test_only_hidden_layers_are_asked_for_and_parts_of_any_size_change_nothing(
     inputs = tiny_llava.prepare(mixed)
     wanted = answers_by_layer(tiny_llava, inputs, layers=range(5), logprob=True)
     for positions in (1, 150, 2**15):
-        monkeypatch.setattr(staircase, "POSITIONS", positions)
+        monkeypatch.setattr(climbing, "POSITIONS", positions)
         found = answers_by_layer(tiny_llava, inputs, layers=[3, 1], logprob=True)
         assert list(found) == [3, 1]
         for layer, answer in found.items():

@@ -12,7 +12,7 @@ from conftest import hooks_on, make_sample, noise_picture, with_eager
 from irlib import load, load_task
 from irlib.hooks.hooks import edit
 from irlib.inputs.records import Spans
-from irlib.interventions import staircase
+from irlib.interventions import climbing
 from irlib.interventions.decoding import Past
 from irlib.interventions.prefill import run
 from irlib.interventions.staircase import answers_by_layer, logits_by_layer
@@ -172,7 +172,7 @@ def test_parts_of_bounded_size_change_nothing(tiny_llava, mixed, keep, positions
     inputs, layers, sizes = tiny_llava.prepare(mixed), [1, 2, 3, 4], []
     expected = said_one_by_one(tiny_llava, inputs, layers, keep=keep)
     logits = logits_by_layer(tiny_llava, inputs, layers=layers, keep=keep)
-    monkeypatch.setattr(staircase, "POSITIONS", positions)
+    monkeypatch.setattr(climbing, "POSITIONS", positions)
     build = Past.__init__
 
     def spy(past, made, variants, **kwargs):
@@ -299,15 +299,13 @@ def test_weights_that_are_no_numbers_are_refused(tiny_llava, mixed):
 
 
 def test_numbers_that_end_with_the_picture_hidden_are_refused(tiny_llava, sample, monkeypatch):
-    monkeypatch.setattr(staircase, "head", lambda vlm, states: states * torch.nan)
+    monkeypatch.setattr(climbing, "head", lambda vlm, states: states * torch.nan)
     with pytest.raises(ValueError, match=r"logits that are not finite numbers"):
         logits_by_layer(tiny_llava, tiny_llava.prepare(sample), layers=[0])
 
 
 def test_padding_sees_itself_so_that_half_precision_has_a_softmax():
-    mask = staircase._mask(
-        torch.zeros(2, 3, 5, dtype=torch.bool), torch.tensor(True), torch.float16
-    )
+    mask = climbing._mask(torch.zeros(2, 3, 5, dtype=torch.bool), torch.float16)
     assert torch.equal(mask[1, 0] == 0, torch.eye(5, dtype=torch.bool)[2:])
 
 

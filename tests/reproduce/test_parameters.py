@@ -16,6 +16,7 @@ FREE = {
     "profile",
     "published",
     "controls",
+    "beside",
     "others",
     "kind",
     "ocr",
