@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = command("plan", _plan, "Tell what a run would cost, before anything is downloaded.")
     naming(plan)
     choosing(plan)
+    plan.add_argument("--details", action="store_true", help="by model and task, with sources")
     for name, speed, help in (("tflops", 400, "TFLOP/s reached"), ("bandwidth", 3350, "GB/s")):
         plan.add_argument(f"--{name}", type=_speed, default=speed, metavar="N", help=help)
     told = command("list", _list, "Tell figures, models with scores, and tasks with prompts.")
@@ -102,7 +103,8 @@ def _plan(options) -> int:
     from irlib.plan import ledger, planning  # the other commands do without
 
     told = planning.estimate(_planned(options))
-    return _say(ledger.tell(told, tflops=options.tflops, bandwidth=options.bandwidth))
+    tell = ledger.details if options.details else ledger.tell
+    return _say(tell(told, tflops=options.tflops, bandwidth=options.bandwidth))
 
 
 def _planned(options) -> list[runner.Job]:

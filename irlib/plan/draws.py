@@ -70,16 +70,22 @@ def _drawn(
         places = Random(seed).sample(range(task.rows), task.rows)[:n]  # its pictures not known
         return dict.fromkeys(sorted(places), (task.pictured, False)), task
     samples = load_task(
-        name, n=n, source=source, kind=kind or None, per_picture=per_picture, seed=seed
-    )
+        name,
+        n=None if name == "own" else n,
+        source=source,
+        kind=kind or None,
+        per_picture=None if name == "own" else per_picture,
+        seed=seed,
+    )[:n]  # of one's own all, at most n
     rows = {s.key: (float(s.image is not None), bool(s.boxes)) for s in samples}
     pictures = [sample.image for sample in samples if sample.image is not None]
+    known = ON_HUB["textvqa" if name == "own" else name]  # how long own answers are is not
     first = open_picture(pictures[0]) if pictures else None
     task = Task(
         rows=len(samples),
         pictured=len(pictures) / len(samples),
         chars=sum(len(sample.prompt) for sample in samples) / len(samples),
-        new=BUNDLED_ANSWERS[name] if source in BUNDLES else ON_HUB[name].new,
-        size=first.size if first else ON_HUB[name].size,
+        new=BUNDLED_ANSWERS[name] if source in BUNDLES else known.new,
+        size=first.size if first else known.size,
     )
     return rows, task

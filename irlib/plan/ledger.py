@@ -9,18 +9,79 @@ COUNTS = ["rows", "kept", "passes", "naive", "PFLOP", "hours", "decoding"]
 
 
 def tell(plan: Plan, *, tflops: float, bandwidth: float) -> str:
-    """The plan as a table for each model and a sum, at so many TFLOP/s reached and GB/s of memory.
+    """The plan in minutes and gigabytes, a line a figure, at so many TFLOP/s reached and GB/s.
+
+    Minutes are those of operations and, behind them, of reading weights for each token of answers.
 
     >>> from irlib.reproduce import jobs
     >>> from irlib.plan.planning import estimate
     >>> told = tell(estimate(jobs.plan(["fig9_no_picture_needed"])), tflops=0.1, bandwidth=20)
-    >>> told.splitlines()[0]
-    'mini-llava: 12 layers, 64 tokens a picture, 0.0144 GB of weights'
+    >>> told.splitlines()[0].split("  ")[0]
+    'fig9_no_picture_needed'
     """
+    table = _hours(plan, tflops, bandwidth)
+    table["time"] = table["hours"] + table["decoding"]
+    lines = [
+        f"{stem:26} {_minutes(rows['time'].sum()):>14} {_gigabytes(rows['peak'].max()):>12}   "
+        f"{_counted(rows['model'].nunique(), 'model')}, {_counted(rows['rows'].sum(), 'row')}"
+        for stem, rows in table.groupby("stem", sort=False)
+    ]
+    weights = sum(shape.weights for shape in plan.shapes.values())
+    lines.append(
+        f"\nin all {_minutes(table['time'].sum())} at {tflops:g} TFLOP/s and {bandwidth:g} GB/s "
+        f"(--tflops, --bandwidth), {_gigabytes(weights)} of weights; loading and drawing come on "
+        "top. --details: by model and task, and what this is taken from."
+    )
+    return "\n".join([*lines, *(f"\n{warning}" for warning in plan.warnings)])
+
+
+def _minutes(hours: float) -> str:
+    """A time in whole minutes, two digits of it told.
+
+    >>> [_minutes(hours) for hours in (1e-6, 0.126, 2.53, 31)]
+    ['under 1 min', '8 min', '150 min', '1900 min']
+    """
+    minutes = 60 * hours
+    return "under 1 min" if minutes < 1 else f"{_two(minutes)} min"
+
+
+def _gigabytes(size: float) -> str:
+    """Bytes in whole gigabytes, two digits of it told.
+
+    >>> [_gigabytes(size) for size in (2e7, 14.12e9, 92.4e9)]
+    ['under 1 GB', '14 GB', '92 GB']
+    """
+    return "under 1 GB" if size < 1e9 else f"{_two(size / 1e9)} GB"
+
+
+def _two(number: float) -> int:
+    """A number from 1 up, rounded to two digits, to a whole one below ten."""
+    return int(float(f"{round(number):.2g}"))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _hours(plan: Plan, tflops: float, bandwidth: float) -> pd.DataFrame:
+    """The plan's lines with their PFLOP, hours of operations and of reading."""
     table = pd.DataFrame([vars(line) for line in plan.lines])
     table["PFLOP"] = table["flops"] / 1e15
     table["hours"] = table["flops"] / (tflops * 3.6e15)
     table["decoding"] = table["read"] / (bandwidth * 3.6e12)
+    return table
+
+
+def details(plan: Plan, *, tflops: float, bandwidth: float) -> str:
+    """The plan as a table for each model and a sum, and what its numbers are taken from.
+
+    >>> from irlib.reproduce import jobs
+    >>> from irlib.plan.planning import estimate
+    >>> told = details(estimate(jobs.plan(["fig9_no_picture_needed"])), tflops=0.1, bandwidth=20)
+    >>> told.splitlines()[0]
+    'mini-llava: 12 layers, 64 tokens a picture, 0.0144 GB of weights'
+    """
+    table = _hours(plan, tflops, bandwidth)
     parts = [_model(name, rows, plan) for name, rows in table.groupby("model", sort=False)]
     total = table[COUNTS].sum()
     weights = sum(shape.weights for shape in plan.shapes.values())

@@ -67,7 +67,7 @@ def estimate(planned: Sequence[jobs.Job]) -> Plan:
         source = parameters["source"]
         for run in runs(job.stem, parameters):
             rows, task = rows_of(run, source)
-            if run.which == "all" and run.n and len(rows) < run.n:
+            if run.which == "all" and run.n and len(rows) < run.n and run.task != "own":
                 warnings.append(
                     f"{job.stem} was to take {run.n} rows of {run.task}; there are {len(rows)} of "
                     f"{task.rows}: it would fail there; ask for fewer"

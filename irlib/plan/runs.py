@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from irlib import store
 from irlib.evidence import claims
+from irlib.tasks.tables import is_own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,9 @@ RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
     ],
     "fig3_cam_scienceqa": lambda p: _cams(["scienceqa"], p, kind=p["kind"]),
     "fig4_cam_pope_textvqa": lambda p: _cams(["pope", "textvqa"], p, which="boxed"),
-    "fig5_truncation": lambda p: _each(FOUR, p, which="all", sweep="all"),
+    "fig5_truncation": lambda p: _each(
+        ("own",) if is_own(p.get("source", "bundled")) else FOUR, p, which="all", sweep="all"
+    ),
     "fig6_truncation_diagram": lambda p: [
         *_each([p["task"]], p, answers=2, flows=1),
         *_each([p["task"]], p, answers=1, flows=1, everywhere=True, example=True),

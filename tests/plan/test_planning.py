@@ -1,5 +1,6 @@
 """A plan is held to the notebooks themselves: each is run, and what it calls is counted."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import nbformat
 import pytest
 
 import irlib
-from irlib import cli, store
+from irlib import cli, load_task, store
 from irlib.evidence import claims, rulers
 from irlib.models.families import VICUNA
 from irlib.models.vlm import VLM
@@ -179,7 +180,12 @@ def test_the_paper_profile_is_planned_without_a_network(capsys, monkeypatch):
         raise AssertionError("a plan reached for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert cli.main(["plan", "--profile", "paper", "--tflops", "100", "--bandwidth", "1000"]) == 0
+    assert (
+        cli.main(
+            ["plan", "--profile", "paper", "--tflops", "100", "--bandwidth", "1000", "--details"]
+        )
+        == 0
+    )
     told = capsys.readouterr().out
     assert "llava-hf/llava-1.5-7b-hf: 32 layers, 576 tokens a picture, 14.1 GB of weights" in told
     assert "In all: 5 models, 92.4 GB of weights" in told
@@ -217,4 +223,32 @@ def test_shapes_of_the_profile_are_package_data():
     kept = {p.stem.replace("--", "/") for p in (store.root() / "irlib/plan/shapes").glob("*.json")}
     assert names <= kept
     project = tomllib.loads((store.root() / "pyproject.toml").read_text())
-    assert "plan/shapes/*.json" in project["tool"]["setuptools"]["package-data"]["irlib"]
+    assert "shapes/*.json" in project["tool"]["setuptools"]["package-data"]["irlib.plan"]
+
+
+def test_a_plan_is_a_line_a_figure_in_whole_minutes_and_gigabytes(capsys):
+    order = ["plan", "fig1", "fig5", "--profile", "paper", "--tflops", "100", "--bandwidth", "1000"]
+    assert cli.main(order) == 0
+    lines = capsys.readouterr().out.splitlines()
+    planned = estimate(jobs.plan(["fig1", "fig5"], profile="paper"))
+    assert lines[0].startswith("fig1_information_flow ")
+    assert lines[1].startswith("fig5_truncation ")
+    for line, stem in zip(lines, ("fig1_information_flow", "fig5_truncation"), strict=False):
+        mine = [one for one in planned.lines if one.stem == stem]
+        seconds = sum(one.flops / 100e12 + one.read / 1000e9 for one in mine)
+        told = re.search(r"(\d+) min +(\d+) GB", line)
+        assert int(told[1]) == pytest.approx(seconds / 60, rel=0.05, abs=0.5)
+        assert int(told[2]) == pytest.approx(max(one.peak for one in mine) / 1e9, rel=0.05)
+    assert "--details" in lines[-1]
+
+
+def test_a_table_of_ones_own_is_planned(tmp_path, capsys):
+    rows = load_task("pope", n=4)
+    for place, sample in enumerate(rows):
+        sample.image.open().save(tmp_path / f"{place}.png")
+    told = [f"{place}.png,{sample.question},yes" for place, sample in enumerate(rows)]
+    (tmp_path / "my.csv").write_text("image,question,answer\n" + "\n".join(told))
+    assert cli.main(["plan", "fig5", "--set", f"source={tmp_path / 'my.csv'}"]) == 0
+    told = capsys.readouterr().out
+    assert "3 models, 12 rows" in told
+    assert "was to take" not in told

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from irlib import attention_flow, llava_cam, load, load_task
@@ -54,8 +55,22 @@ def test_a_flow_is_drawn_as_it_is(asked):
 
 
 def test_a_flow_of_two_models_is_refused(asked):
-    import pandas as pd
-
     flow = attention_flow(*asked, "Yes")
     with pytest.raises(ValueError, match="one model's attention, found"):
         attention_of(pd.concat([flow, flow.assign(model="other")]))
+
+
+def test_the_layers_of_figure_5_are_named_below_the_strip_of_its_panels():
+    from irlib.plots import truncation_curves
+
+    rows = {"model": "m", "metric": "POPE Acc", "layer": range(5), "n": 9}
+    band = pd.DataFrame(rows | {"value": 0.5, "low": 0.4, "high": 0.6})
+    cliff = {"layer": 2, "low": 1, "high": 3, "margin": 0.05, "units": 9, "resolves": 0.1}
+    cliffs = pd.DataFrame(
+        [{"model": "m", "metric": "POPE Acc", "n_layers": 4, "blank": 0.3} | cliff]
+    )
+    figure = truncation_curves(band, cliffs, divergence=band[band["layer"] < 4])
+    above, below = figure.axes
+    figure.canvas.draw()
+    assert [label.get_text() for label in below.get_xticklabels()][::4] == ["0", "never"]
+    assert not any(label.get_visible() for label in above.get_xticklabels())
