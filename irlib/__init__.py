@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from irlib.attention import attention_map as attention_map
     from irlib.cam.cam import llava_cam as llava_cam
     from irlib.evidence.cliff import cliff_layer as cliff_layer
-    from irlib.evidence.rulers import faithfulness as faithfulness
     from irlib.explorer.view import explore as explore
     from irlib.hooks.hooks import edit as edit
     from irlib.hooks.hooks import trace as trace
