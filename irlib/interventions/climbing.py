@@ -98,9 +98,11 @@ def climb(
         kwargs = dict(made.arguments[number])
         mask = kwargs.get("attention_mask")
         if id(mask) not in masks:  # layers of one kind are given the same one
-            sight = look(mask, sample, index, columns) & among
-            both = (sight, sight & ~blind) if blind is not None else (sight, sight)
-            masks[id(mask)] = [_mask(one, states.dtype) for one in both]
+            sight = look(mask, sample, index, columns)
+            sight = sight & among.to(sight.device)
+            every = _mask(sight, states.dtype)
+            less = every if blind is None else _mask(sight & ~blind.to(sight.device), states.dtype)
+            masks[id(mask)] = every, less
         cut = torch.tensor([variants[i].end > number for i in lead], device=index.device)
         kwargs["attention_mask"] = _chosen(masks[id(mask)], lead, cut)
         kwargs["position_embeddings"] = tuple(

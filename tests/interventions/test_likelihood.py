@@ -75,7 +75,7 @@ def test_kl_and_log_probability_equal_those_of_one_forward_a_layer(
     inputs, layers = vlm.prepare(mixed), range(1 if keep else 0, 5)
     found = answers_by_layer(vlm, inputs, layers=layers, keep=keep, logprob=True)
     kl, left = oracle(vlm, inputs, layers, keep)
-    assert np.abs(told(found, "kl") - kl).max() < CLOSE
+    assert np.abs(told(found, "kl") - kl).max() < CLOSE / 10
     np.testing.assert_allclose(told(found, "logprob"), left, atol=CLOSE)
     assert kl[0, 0] > 0.01  # hiding is felt
     assert told(found, "kl")[-1].tolist() == [0, 0, 0]  # exactly, at n_layers
