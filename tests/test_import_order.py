@@ -55,7 +55,7 @@ DOORS = {  # the only modules that import a library
     "nltk": {"scores.lemmas"},
     "distributed": {"sweeps.engines"},
     "filelock": {"reproduce.ending", "sweeps.answers"},
-    "psutil": {"models.fetch", "reproduce.ending"},
+    "psutil": {"models.fetch", "reproduce.ending", "reproduce.packing"},
 }
 TORCHLESS = {"faces", "doors", "scores", "store", "tasks", "plots", "reproduce", "cli"}
 HOME = Path(irlib.__file__).parent

@@ -96,7 +96,7 @@ def _columns(
         )
     if gone := [place for place in given.values() if place is not None and place not in names]:
         raise ValueError(f"{asked} but no {', '.join(map(repr, gone))}; correct columns=")
-    found = {name: given[name] if name in given else _named(ways, names)
+    found = {name: given[name] if name in given else tables.named(ways, names)
              for name, ways in COLUMNS.items()}  # fmt: skip
     found = {name: place for name, place in found.items() if place is not None}
     lettered = [letter for letter in LETTERS if letter in names] if "A" in names else []
@@ -119,16 +119,6 @@ def _columns(
             "with columns={'answers': None}"
         )
     return found, lettered
-
-
-def _named(ways: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column of one of these names, whatever its case; the exact one first."""
-    for way in ways:
-        same = [name for name in names if name == way]
-        same = same or [name for name in names if name.strip().lower() == way]
-        if len(same) == 1:
-            return same[0]
-    return None
 
 
 def _meaning(

@@ -28,6 +28,8 @@ def is_own(source: object) -> bool:
     if is_dataset(source):
         return True
     path = doors.path("source", source)
+    if not str(source).strip():  # an empty text is not the current folder
+        return False
     return path.suffix.lower() in FILES or bool(path.is_dir() and _metadata(path))
 
 
@@ -87,7 +89,7 @@ def read(
         else:
             table = _file(path)
     names = table.column_names if isinstance(table, pa.Table) else _names(table)
-    column = image or next((name for name in IMAGE if name in names), None)
+    column = image or named(IMAGE, names)
     plain = table if isinstance(table, list) else table.select(
         [name for name in names if name != column]).to_pylist()  # fmt: skip
     if not plain:
@@ -104,6 +106,20 @@ def read(
         within = reader.there(what, images)
         near = [within, *near]
     return names, reader.Rows(place, folder, plain, [True] * len(plain), cell, near, within)
+
+
+def named(ways: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return the column of one of these names, whatever its case; the exact one first.
+
+    >>> named(("answer",), ["Image", "Answer "])
+    'Answer '
+    """
+    for way in ways:
+        same = [name for name in names if name == way]
+        same = same or [name for name in names if name.strip().lower() == way]
+        if len(same) == 1:
+            return same[0]
+    return None
 
 
 def _metadata(folder: Path, split: str | None = None) -> list[Path]:

@@ -431,7 +431,7 @@ def test_a_borderline_row_may_flip_and_a_figure_may_not(change, agrees):
 
 def test_the_command_is_installed_and_helps():
     told = subprocess.run(
-        [sys.executable, "-m", "irlib.cli", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "irlib", "--help"], capture_output=True, text=True, check=True
     )
     for command in ("reproduce", "list", "explore"):
         assert command in told.stdout

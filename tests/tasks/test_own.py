@@ -99,6 +99,19 @@ def test_a_folder_of_pictures_with_metadata_is_described(folder):
         load_task(folder)
 
 
+def test_columns_are_known_whatever_their_case(folder):
+    rows = [{"Image": r["image"], "QUESTION": r["question"], "Answer": r["answer"]} for r in ROWS]
+    found = load_task(table(folder, rows))
+    assert [vars(sample) for sample in found] == [vars(s) for s in load_task(table(folder))]
+
+
+def test_a_name_that_is_empty_is_no_folder(folder, monkeypatch):
+    table(folder, [{"file_name": "a.png"}], "metadata.csv")
+    monkeypatch.chdir(folder)
+    with pytest.raises(ValueError, match="it knows pope"):
+        load_task("", question="What?")
+
+
 def test_columns_of_other_names_are_named(folder):
     rows = [{"photo": r["image"], "ask": r["question"], "gold": r["answer"]} for r in ROWS]
     path = table(folder, rows)
