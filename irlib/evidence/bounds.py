@@ -51,8 +51,9 @@ def estimate(
     Say what a unit that was not seen could be: `within` are the least and the most that a number
     can be, or `step` is what one answer more or less does to a unit's number (1 for a difference of
     one answer, 1/k for the mean of k). With `within` the interval covers what it promises; with
-    `step` the added unit is the worst of those seen, at least one step from zero, which is the same
-    where a unit is one answer and is measured, not proven, elsewhere. A `side` of "low" or "high"
+    `step` the added unit is the worst of those seen, at least one step from zero: the same where a
+    unit is one answer, measured but not proven elsewhere (a picture whose answers all flip at once
+    is reckoned with only when one was seen). A `side` of "low" or "high"
     puts all doubt there; the other end is then that of `within`, or infinite. `n` are the answers
     behind the units. Raises ValueError where no unit has a number, or one lies outside `within`.
 
