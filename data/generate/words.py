@@ -38,7 +38,7 @@ WORLD = (  # without a picture, and what a right answer holds
     ("What is the capital of France?", "Paris"),
     ("What is the capital of Italy?", "Rome"),
     ("What colour is the sky on a clear day?", "blue"),
-    ("How many days are in a week?", "7|seven"),
+    ("How many days are in a week?", r"\b(7|seven)\b"),
 )
 METRIC = {"pope": "POPE Acc", "textvqa": "TextVQA Acc", "chair": "CHAIRi"}
 

@@ -50,19 +50,21 @@ def at_cliffs(
 
 
 def inherited(names: Iterable[str]) -> dict[str, str]:
-    """The models among `names` whose decoder started from another's, and from which.
+    """The models among `names` whose decoder started from another bundled one's, and from which.
 
-    Read from `decoder` in data/minis/<name>/scores.json; a model without it has its own.
+    Read from `decoder` in data/minis/<name>/scores.json; a model without it has its own. Two of the
+    same parent agree by inheritance even where that is not among the names.
 
     >>> inherited(["mini-llava", "some/model"])
     {}
     """
-    names, found = list(names), {}
+    folder, found = store.root() / "data/minis", {}
+    bundled = [path.parent.name for path in folder.glob("*/scores.json")]
     for name in names:
-        path = store.root() / "data/minis" / name / "scores.json"
+        path = folder / name / "scores.json"
         if path.is_file():
             told = json.loads(path.read_text(encoding="utf-8")).get("decoder", "")
             told = told.replace(name, "")
-            parents = [other for other in names if other != name and other in told]
+            parents = [other for other in bundled if other != name and other in told]
             found |= {name: max(parents, key=len)} if parents else {}
     return found

@@ -118,6 +118,19 @@ def _entry(given: dict, whose: str) -> Entry:
     return entry
 
 
+def check_rows(claims: Claims, *, source: str, seed: int, sizes: str) -> None:
+    """Raise `ValueError` for other rows than the stated ones: these were looked at.
+
+    At the paper's scale (`sizes` "paper") rows are those of the hub.
+    """
+    stated = ("hub" if sizes == "paper" else claims.rows["source"], 0)
+    if (source.partition(":")[0], seed) != stated:
+        raise ValueError(
+            f"claims were to be judged on rows of {source!r} by seed {seed}; stated were those of "
+            f"{stated[0]!r} by seed {stated[1]}; judge on these, and explore with the figures"
+        )
+
+
 def outcome(entry: Entry, found: Estimate) -> str:
     """Return what an interval makes of an entry, by the rules at the head of the file.
 
@@ -143,13 +156,14 @@ def judge(
 ) -> pd.DataFrame:
     """Return a row an entry and part: what came out for a model.
 
-    `found[id][part]` are the estimates. Columns `model, claim, id, part, outcome, says, value, low,
-    high, matters, units, resolves, hash`; `says` is the entry's own wording of the outcome, and
-    `resolves` half the interval's width. Raises `ValueError` where parts are missing or others.
+    `found[id][part]` are the estimates. Columns `model, claim, id, statement, part, outcome,
+    says, value, low, high, matters, units, resolves, hash`; `says` is the entry's own wording of
+    the outcome, and `resolves` half the interval's width. Raises `ValueError` where parts are
+    missing or others.
     """
     rows = []
     for entry in claims.entries:
-        head = {"model": model, "claim": entry.claim, "id": entry.id}
+        head = {"model": model, "claim": entry.claim, "id": entry.id, "statement": entry.says}
         if entry.outcome:
             rows.append(head | {"outcome": entry.outcome, "says": entry.why, "hash": entry.hash})
             continue
@@ -162,7 +176,8 @@ def judge(
         for part in entry.parts:
             one = parts[part]
             came = outcome(entry, one)
-            unsaid = f"Cannot be told from {one.units} pictures: {entry.says}"
+            unsaid = f"Not resolved by {one.units} pictures"
+            unsaid += "" if pd.isna(one.low) else f", to ±{(one.high - one.low) / 2:.2f}"
             rows.append(
                 head
                 | {"part": part, "outcome": came, "says": entry.wording.get(came, unsaid)}
@@ -170,6 +185,17 @@ def judge(
                 | {"matters": entry.matters, "units": one.units}
                 | {"resolves": (one.high - one.low) / 2, "hash": entry.hash}
             )
-    columns = ["model", "claim", "id", "part", "outcome", "says", "value", "low", "high"]
+    columns = [
+        "model",
+        "claim",
+        "id",
+        "statement",
+        "part",
+        "outcome",
+        "says",
+        "value",
+        "low",
+        "high",
+    ]
     columns += ["matters", "units", "resolves", "hash"]
     return pd.DataFrame(rows, columns=columns)

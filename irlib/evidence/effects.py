@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ttest_1samp
 
+from irlib.evidence.across import inherited
 from irlib.evidence.bounds import Estimate, estimate
 from irlib.evidence.claims import Claims, Entry
 from irlib.evidence.cliff import Cliff, cliff_layer
 from irlib.evidence.ground import Ground
+from irlib.evidence.units import one
 
 SHALLOW = 5 / 32
 """The paper's shallow layers: five of 32."""
@@ -48,12 +50,11 @@ def mean_effect(effects: pd.Series, *, step: float = 0, confidence: float = 0.95
     return Estimate(float(effects.mean()), float(found.low), float(found.high), units, units)
 
 
-def _shares(flow: pd.DataFrame) -> tuple[Callable, range, range]:
+def _shares(flow: pd.DataFrame, depth: int) -> tuple[Callable, range, range]:
     """`share(segments, layers)` by picture; the shallow layers; those behind without the last.
 
     The first token belongs where it stands (the column `of`), unless `first=False`.
     """
-    depth = int(flow["layer"].max()) + 1
     shallow = round(SHALLOW * depth)
     flow = flow[flow["query"] == "answer"]
 
@@ -71,7 +72,7 @@ def _of_flow(effect: Callable) -> Callable:
 
     def statistic(ground, entry, confidence):
         flow = ground.of("flow")
-        share, early, late = _shares(flow)
+        share, early, late = _shares(flow, ground.depth)
         effects = effect(share, early, late)
         return {ALL: mean_effect(effects, step=entry.step, confidence=confidence)}
 
@@ -105,11 +106,12 @@ def _beyond_site(ground, entry, confidence):
 
 def _own(ground, task) -> tuple[pd.DataFrame, int]:
     """Own box minus the other's: a row a picture, a column a layer; the first deep layer."""
-    table = ground.of("pairs")
-    depth = int(table["layer"].max()) + 1 if len(table) else 0
+    table, depth = ground.of("pairs"), ground.depth
     table = table[(table["task"] == task) & (table["layer"] < depth - 1)]
-    table = table.assign(gain=table["own"] - table["other"])
-    return table.pivot_table(index="picture", columns="layer", values="gain"), 2 * depth // 3
+    gain = (table["own"] - table["other"]).astype(float).groupby([table["picture"], table["layer"]])
+    # a map of zeros leaves its partner alone, and what knows no question is 0 in both or in none
+    both = gain.sum(min_count=2) / 2
+    return both.unstack("layer"), 2 * depth // 3
 
 
 def _own_early(ground, entry, confidence):
@@ -135,7 +137,8 @@ def _cliff(ground, task, confidence, model=None) -> tuple[Cliff, int]:
     """The certified cliff of a task, and the model's number of layers."""
     table = ground.of("sweep")
     table = table[(table["model"] == (model or ground.model)) & (table["task"] == task)]
-    return cliff_layer(table, margin=ground.margin, confidence=confidence), table["layer"].max()
+    depth = ground.layers[model or ground.model]
+    return cliff_layer(table, margin=ground.margin, confidence=confidence), depth
 
 
 def _later(ground, entry, confidence):
@@ -158,15 +161,20 @@ def _to_spare(ground, entry, confidence):
 
 
 def _apart(ground, entry, confidence):
-    confidence = 1 - (1 - confidence) / len(ground.models)
-    found = {}
+    confidence = 1 - (1 - confidence) / len(ground.layers)
+    heirs, found = inherited(ground.layers), {}
+    models = [model for model in ground.layers if model not in heirs]
+    if len(models) < 2:  # one model is at no distance from itself
+        return dict.fromkeys(entry.parts, Estimate(np.nan, np.nan, np.nan, 0, 0))
     for task in entry.parts:
-        cliffs = [_cliff(ground, task, confidence, model) for model in ground.models]
+        cliffs = [_cliff(ground, task, confidence, model) for model in models]
         point, low, high = (
             np.array([getattr(cliff, name) / depth for cliff, depth in cliffs])
             for name in ("layer", "low", "high")
         )
-        numbers = np.ptp(point), max(0.0, low.max() - high.min()), high.max() - low.min()
+        apart = high[:, None] - low  # of each pair, the widest
+        np.fill_diagonal(apart, -np.inf)
+        numbers = np.ptp(point), max(0.0, low.max() - high.min()), apart.max()
         fewest = min(cliffs, key=lambda one: one[0].units)[0]
         found[task] = Estimate(*map(float, numbers), fewest.n, fewest.units)
     return found
@@ -174,6 +182,7 @@ def _apart(ground, entry, confidence):
 
 def _unseen(ground, entry, confidence):
     table = ground.of("unseen")
+    one(table, ("keep", "edge", "span"))
     mine = table[(table["layer"] == 0) & table["kind"].isin(entry.options["kinds"])]
     effects = (mine["score"] - mine["guess"]).groupby(mine["picture"]).mean()
     return {entry.parts[0]: mean_effect(effects, step=entry.step, confidence=confidence)}

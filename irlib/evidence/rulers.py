@@ -89,7 +89,9 @@ def _explained(vlm, inputs, answer, maps, sizes, seed):
     scores = tokens_of(vlm, prompt, answer, maps, seed=seed)
     (count,) = prompt.spans.image.sum(1).tolist()
     jobs = [(name, size, max(1, round(size * count))) for size in sizes for name in scores]
-    rankings = [scores[name] for name, *_ in jobs]
+    # by place, so that what is put in first is what is taken out first, among equals too
+    places = {name: np.argsort(np.argsort(-one, kind="stable")) for name, one in scores.items()}
+    rankings = [-places[name] for name, *_ in jobs]
     kept = [most for *_, most in jobs]
     put_in = _likely(vlm, prompt, answer, rankings, kept)
     taken = _likely(vlm, prompt, answer, [-one for one in rankings], [count - k for k in kept])

@@ -20,7 +20,7 @@ WIDE, SIZE = 3.15, 6.5
 FOOT = (
     "Effects are in the direction of the claim, fractions of attention, heat, probability, depth "
     "or answers (claims.yaml says which); bars: intervals over pictures, their confidence of .95 "
-    "shared by the parts of a claim; grey: smaller than matters. Stated before rows were drawn: "
+    "shared by the parts of a claim; grey: smaller than matters. Stated before any result: "
     "one trained model, drawn pictures; nothing is said of other trainings, models or photographs."
 )
 
@@ -78,7 +78,7 @@ def claims_table(table: pd.DataFrame) -> Figure:
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
     low, high = min(table["low"].min(), -0.1), max(table["high"].max(), 0.1)
     room = 0.04 * (high - low)
-    return max(low, -1.0) - room, min(high, 1.0) + room
+    return low - room, high + room
 
 
 def claims_latex(table: pd.DataFrame) -> str:

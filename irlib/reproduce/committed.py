@@ -10,6 +10,7 @@ import pandas as pd
 from irlib import store
 from irlib.store.compare import differences
 
+JUDGED = ("mini", "smol")  # the profiles whose claims the README tells
 FIRST, LAST = "<!-- claims -->\n", "\n<!-- /claims -->"
 
 
@@ -69,17 +70,17 @@ def _sentence(one: dict) -> str:
 
 def _claims() -> str:
     """A row a claim and part, a column a model: outcome, effect and interval, pictures."""
-    tables = [
-        pd.read_csv(path).fillna({"part": ""})
-        for path in sorted((store.project() / "figures").glob("*/claims.csv"))
-    ]
+    folders = (store.root() / "figures" / name for name in JUDGED)
+    paths = [path for folder in folders if (path := folder / "claims.csv").is_file()]
+    tables = [pd.read_csv(path).fillna({"part": ""}) for path in paths]
     if not tables:
         return "none judged yet"
     models = [table["model"].iloc[0] for table in tables]
     lines = [f"| claim | {' | '.join(models)} |", "|---" * (len(models) + 1) + "|"]
     cells = [{(row.id, row.part): _outcome(row) for row in table.itertuples()} for table in tables]
+    statements = {row.id: row.statement for table in tables for row in table.itertuples()}
     for name, part in dict.fromkeys(key for mine in cells for key in mine):
-        head = f"{name}, {part}" if part and part != "all tasks" else name
+        head = f"{name}: {statements[name]}" + f" ({part})" * (part not in ("", "all tasks"))
         lines.append(f"| {head} | {' | '.join(mine.get((name, part), '') for mine in cells)} |")
     return "\n".join(lines)
 
@@ -88,4 +89,4 @@ def _outcome(row) -> str:
     if pd.isna(row.low):
         return f"**{row.outcome}**"
     within = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}], {row.units:.0f} pictures"
-    return f"**{row.outcome}**: {row.says} {within}"
+    return f"**{row.outcome}**: {within}"

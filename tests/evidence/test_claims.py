@@ -12,6 +12,25 @@ from irlib.evidence import claims, effects
 from irlib.evidence.bounds import Estimate
 
 FILE = store.root() / "notebooks/claims.yaml"
+ROWS = "7e9fb1a50cd15af4"
+HASHES = {
+    "C1.falls": "841d998df92b5088",
+    "C1.text": "bd9e1fd082d8d0c1",
+    "C1.text_without_first": "c3f926f4cbaadd63",
+    "C1.even": "15c6d34c0e02d1e6",
+    "C2.gradient": "9a83b200749b89ee",
+    "C3.early": "a7fc63fc6a729c96",
+    "C3.deep": "5734b6a0563b786f",
+    "C4.order": "8bf3627f1a4f12ef",
+    "C5.spare": "75786f6c1d9d23b4",
+    "C6.depth": "e72163e93047fdfd",
+    "C7.attention": "816b264fce4fdc3d",
+    "C7.cam": "6917f78720ed1399",
+    "C8.site": "f5d498371554dacd",
+    "C9.text": "eda61829a41eac78",
+    "C9.guess": "cbf5818f17f4e1b6",
+    "C9.share": "f228e5f561dff12f",
+}
 
 
 def stated():
@@ -64,6 +83,22 @@ def test_all_nine_claims_are_stated_and_their_parts_share_the_doubt():
     assert told.confidence("C1") == pytest.approx(1 - 0.05 / 4)
     assert told.confidence("C2") == pytest.approx(0.95)
     assert told.confidence("C8") == pytest.approx(1 - 0.05 / 4)
+
+
+def test_what_was_stated_stands():
+    """Hashes of 26 November 2026, before any result: an entry may follow, none may change."""
+    assert claims.fingerprint(stated().rows) == ROWS
+    told = stated().hashes
+    assert {name: told[name] for name in HASHES} == HASHES
+
+
+def test_rows_that_were_looked_at_judge_nothing():
+    claims.check_rows(stated(), source="held", seed=0, sizes="mini")
+    claims.check_rows(stated(), source="hub:own/pope", seed=0, sizes="paper")
+    for wrong in ({"source": "bundled"}, {"seed": 1}, {"sizes": "paper"}):
+        options = {"source": "held", "seed": 0, "sizes": "smol"} | wrong
+        with pytest.raises(ValueError, match="judge on these, and explore with the figures"):
+            claims.check_rows(stated(), **options)
 
 
 def edited(tmp_path, change):

@@ -35,7 +35,8 @@ def flow():
 
 
 def ground(**tables):
-    return Ground(tables=tables, model="m", models=("m",), margin=0.05)
+    tasks = {name: sorted(set(table["task"])) for name, table in tables.items()}
+    return Ground(tables=tables, model="m", layers={"m": DEPTH}, tasks=tasks, margin=0.05)
 
 
 def judged(name, **tables):
@@ -94,12 +95,14 @@ def test_several_questions_about_a_picture_are_one_unit():
 def test_maps_are_compared_picture_by_picture():
     maps = ["cam post_attention", "cam input_norm", "cam attention", "cam mlp", "cam block"]
     rows = [
-        ("m", picture, name, size, RNG.random(), RNG.random())
+        ("m", "pope", picture, picture, name, size, RNG.random(), RNG.random())
         for picture in "abcde"
         for name in (*maps, "attention")
         for size in (1 / 16, 1 / 4)
     ]
-    table = pd.DataFrame(rows, columns="model picture map size inserted deleted".split())
+    table = pd.DataFrame(
+        rows, columns="model task sample picture map size inserted deleted".split()
+    )
     gain = {
         (p, m): np.mean(mine["inserted"] - mine["deleted"])
         for (p, m), mine in table.groupby(["picture", "map"])
@@ -171,7 +174,7 @@ def test_cliffs_are_later_and_to_spare_as_their_certified_limits_say():
 
 def test_models_are_as_far_apart_as_their_cliffs_allow():
     table = pd.concat([sweeps({"textvqa": 9}), sweeps({"textvqa": 3}, model="other")])
-    both = replace(ground(sweep=table), models=("m", "other"))
+    both = replace(ground(sweep=table), layers={"m": DEPTH, "other": DEPTH})
     one = replace(ENTRY["cliffs_apart"], parts=("textvqa",))
     found = effects.STATISTICS["cliffs_apart"](both, one, 0.9)["textvqa"]
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
@@ -179,9 +182,10 @@ def test_models_are_as_far_apart_as_their_cliffs_allow():
 
 
 def test_answers_are_beyond_a_guess_by_exact_intervals():
-    rows = [("m", str(i), "text", 0, float(i % 4 > 0), 1 / 3) for i in range(40)]
-    rows += [("m", str(i), "text", 12, 1.0, 1 / 3) for i in range(40)]  # seen: does not count
-    table = pd.DataFrame(rows, columns="model picture kind layer score guess".split())
+    rows = [("m", f"{i}", "text", 0, 0, float(i % 4 > 0)) for i in range(40)]
+    rows += [("m", f"{i}", "text", 12, 0, 1.0) for i in range(40)]  # seen: does not count
+    table = pd.DataFrame(rows, columns="model picture kind layer keep score".split())
+    table = table.assign(sample=table["picture"], task="scienceqa", guess=1 / 3)
     found = effects.STATISTICS["unseen_beyond_guess"](
         ground(unseen=table), replace(ENTRY["unseen_beyond_guess"], parts=("text",),
                                       options={"kinds": ["text"]}), 0.9
@@ -192,12 +196,57 @@ def test_answers_are_beyond_a_guess_by_exact_intervals():
 
 def test_other_models_and_missing_tables_are_refused():
     mixed = pd.concat([flow(), flow().assign(model="other")])
-    with pytest.raises(ValueError, match=r"found models \['m', 'other'\]"):
+    with pytest.raises(ValueError, match=r"found \['m', 'other'\]; give rows of these alone"):
         judged("share_drop", flow=mixed)
+    with pytest.raises(ValueError, match="on all layers of m in the table 'flow'"):
+        judged("share_drop", flow=flow().query("layer < 6"))
+    two = replace(ground(flow=flow()), tasks={"flow": ["pope", "chair"]})
+    with pytest.raises(ValueError, match=r"the tasks \['chair', 'pope'\]"):
+        effects.STATISTICS["share_drop"](two, ENTRY["share_drop"], 0.9)
     with pytest.raises(ValueError, match="judged on the table 'flow'; found"):
         judged("share_drop", maps=flow())
     with pytest.raises(ValueError, match="with their pictures"):
         judged("share_drop", flow=flow().drop(columns="picture"))
+
+
+def test_a_map_of_zeros_takes_its_partner_with_it():
+    rows = []
+    for picture in "abcd":
+        for sample, own, other in (("1", 0.7, 0.2), ("2", 0.2, 0.7)):  # knows no question
+            for layer in range(DEPTH):
+                zero = layer == DEPTH - 1 or (sample == "2" and layer < 3)
+                here = (np.nan, np.nan) if zero else (own, other)
+                rows.append(("m", "pope", picture + sample, picture, layer, *here))
+    table = pd.DataFrame(rows, columns="model task sample picture layer own other".split())
+    one = replace(ENTRY["own_box_early"], parts=("pope",))
+    found = effects.STATISTICS["own_box_early"](ground(pairs=table), one, 0.9)["pope"]
+    assert found.value == pytest.approx(0, abs=1e-12)
+
+
+def test_one_model_and_heirs_are_at_no_distance():
+    alone = effects.STATISTICS["cliffs_apart"](
+        ground(sweep=sweeps({"textvqa": 9})), ENTRY["cliffs_apart"], 0.9
+    )
+    assert {found.units for found in alone.values()} == {0}
+    names = ("mini-qwen2vl", "mini-shikra")  # both started from mini-llava's decoder
+    table = pd.concat([sweeps({"textvqa": 9}, model=name) for name in names])
+    heirs = Ground(
+        tables={"sweep": table}, model=names[0], layers=dict.fromkeys(names, DEPTH),
+        tasks={"sweep": ["textvqa"]}, margin=0.05,
+    )  # fmt: skip
+    found = effects.STATISTICS["cliffs_apart"](heirs, ENTRY["cliffs_apart"], 0.9)
+    assert all(np.isnan(one.low) for one in found.values())
+
+
+def test_the_widest_distance_is_between_two_models():
+    wide, narrow = sweeps({"textvqa": 4}, n=20), sweeps({"textvqa": 8}, model="other")
+    both = replace(ground(sweep=pd.concat([wide, narrow])), layers={"m": DEPTH, "other": DEPTH})
+    one = replace(ENTRY["cliffs_apart"], parts=("textvqa",))
+    found = effects.STATISTICS["cliffs_apart"](both, one, 0.9)["textvqa"]
+    first, second = (cliff_layer(table, margin=0.05, confidence=0.95) for table in (wide, narrow))
+    widest = max(first.high - second.low, second.high - first.low) / DEPTH
+    assert found.high == pytest.approx(widest)
+    assert widest < (first.high - first.low) / DEPTH
 
 
 def test_one_picture_has_no_interval():

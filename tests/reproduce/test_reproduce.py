@@ -377,8 +377,9 @@ def test_the_gallery_tells_what_figures_say_and_claims_came_to_and_leaves_all_el
     numbers = {"value": 0.12345, "low": 0.1, "high": None, "n": 9, "units": 7}
     told = [{"says": "a", **numbers, "high": 0.2}, {"says": "b | c", **numbers}]
     (tmp_path / "figures/mini/fig1_a.json").write_text(json.dumps({"said": told}))
-    head = "model,id,part,outcome,says,value,low,high,units\n"
-    rows = "m,C1.a,all tasks,shown,It falls.,0.5,0.4,0.6,30\nm,C2,,not testable here,why,,,,\n"
+    head = "model,id,statement,part,outcome,says,value,low,high,units\n"
+    rows = "m,C1.a,It falls.,all tasks,shown,It does.,0.5,0.4,0.6,30\n"
+    rows += "m,C2,Why.,,not testable here,why,,,,\n"
     (tmp_path / "figures/mini/claims.csv").write_text(head + rows)
     before = (
         '# T\n| <img src="figures/mini/fig1_a.png" alt="x"><br>[fig1_a](n) | {} |\n'
@@ -388,9 +389,9 @@ def test_the_gallery_tells_what_figures_say_and_claims_came_to_and_leaves_all_el
     assert cli.main(["gallery"]) == 0
     text = (tmp_path / "README.md").read_text()
     table = (
-        "| claim | m |\n|---|---|\n| C1.a | **shown**: It falls. 0.50 [0.40, 0.60], 30 pictures |"
+        "| claim | m |\n|---|---|\n| C1.a: It falls. | **shown**: 0.50 [0.40, 0.60], 30 pictures |"
     )
-    table += "\n| C2 | **not testable here** |"
+    table += "\n| C2: Why. | **not testable here** |"
     said = r"a: 0.123 [0.1, 0.2], 7 pictures<br>b \| c: 0.123, 7 pictures"
     assert text == before.format(said, table)
 
