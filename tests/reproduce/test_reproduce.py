@@ -448,6 +448,20 @@ def test_explore_listens_on_this_machine_alone_and_runs_nothing_from_the_current
     assert orders[0][-2:] == [str(store.root() / "notebooks/explore.ipynb"), "--ip=127.0.0.1"]
 
 
+def test_explore_takes_a_model_by_name_in_a_copy_of_the_notebook(monkeypatch, tmp_path, capsys):
+    orders = []
+    monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path))
+    monkeypatch.setattr(Processes, "run", lambda _, order, **__: (orders.append(order) or 0, ""))
+    assert cli.main(["explore", "mini-internvl", "--set", "task=pope"]) == 0
+    assert orders[0][-2] == str(tmp_path / "notebooks/explore.ipynb")
+    cells = nbformat.read(orders[0][-2], as_version=4).cells
+    (injected,) = [cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", ())]
+    assert 'model = "mini-internvl"' in injected.source
+    assert 'task = "pope"' in injected.source
+    assert cli.main(["explore", "mini-lava"]) != 0
+    assert "mini-lava" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
