@@ -88,7 +88,7 @@ def to_edit(stem: str, values: Mapping[str, object] | None = None) -> Path:
     notebook = store.root() / "notebooks" / f"{stem}.ipynb"
     if values:
         copy = store.results() / "notebooks" / notebook.name
-        given = parameters.given(nbformat.read(notebook, as_version=4), values)
+        given = parameters.given(notebook, values)
         store.write(copy, nbformat.writes(given).encode())
         return copy
     if store.checkout():

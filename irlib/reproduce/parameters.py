@@ -76,11 +76,12 @@ def declared(notebook: Path) -> dict[str, tuple[str, object]]:
     return found
 
 
-def given(notebook: nbformat.NotebookNode, values: Mapping[str, object]) -> nbformat.NotebookNode:
-    """Return the notebook with a cell behind its parameters that sets these values."""
+def given(notebook: Path, values: Mapping[str, object]) -> nbformat.NotebookNode:
+    """Return a notebook with a cell behind its parameters that sets these values."""
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    return parameterize_notebook(notebook, dict(values))
+    return parameterize_notebook(load_notebook_node(str(notebook)), dict(values))
 
 
 def typed(value: object, kind: str, name: str = "its default") -> object:
