@@ -23,8 +23,11 @@ def test_what_stood_between_the_markers_is_replaced():
 def test_the_readme_tells_what_the_figures_say_and_the_claims_outcomes():
     text = (readme.ROOT / "README.md").read_text()
     assert committed.told(text) == text
-    for profile in ("mini", "smol"):
-        judged = pd.read_csv(readme.ROOT / f"figures/{profile}/claims.csv")
+    for profile in committed.JUDGED:
+        path = readme.ROOT / f"figures/{profile}/claims.csv"
+        if profile != "mini" and not path.is_file():  # the miniatures' are always there
+            continue
+        judged = pd.read_csv(path)
         assert all(f"**{outcome}**" in text for outcome in judged["outcome"])
         assert judged["model"].iloc[0] in text
     for path in sorted((readme.ROOT / "figures/smol").glob("fig*.json")):
