@@ -125,7 +125,7 @@ def test_make_refuses_a_python_that_will_not_do_with_a_sentence(tmp_path, script
 def test_ci_runs_the_commands_of_the_readme():
     script = (store.root() / ".ci/run").read_text()
     called = [line.split()[1] for line in script.splitlines() if line.startswith("make ")]
-    assert called == ["test", "figures", "check-figures"]
+    assert called == ["test", "figures", "smol-trial", "check-figures"]
     flow = yaml.safe_load((store.root() / ".github/workflows/ci.yml").read_text())
     runs = [step["run"] for step in flow["jobs"]["ci"]["steps"] if "run" in step]
     assert runs == [".ci/run"]
