@@ -25,7 +25,7 @@ from irlib.interventions.truncation import truncate
 from irlib.models.loading import load
 from irlib.models.vlm import VLM
 from irlib.store import provenance, sources
-from irlib.sweeps import blocks, filling, table
+from irlib.sweeps import blocks, filling, scoring
 from irlib.sweeps.answers import Answers
 from irlib.sweeps.table import sweep
 from irlib.tasks import pictures
@@ -204,7 +204,7 @@ def test_sources_edited_since_they_were_imported_are_no_key(
 
 def test_scores_are_made_with_the_table_and_not_kept(tiny_llava, samples, computed, monkeypatch):
     run(tiny_llava, samples)
-    monkeypatch.setattr(table, "score", lambda sample, text: {"score": 0.25})
+    monkeypatch.setattr(scoring, "score", lambda sample, text: {"score": 0.25})
     assert (run(tiny_llava, samples)["score"] == 0.25).all()
     other = [copy.replace(s, reference={"label": "no"}) if sys.version_info >= (3, 13)
              else type(s)(**vars(s) | {"reference": {"label": "no"}}) for s in samples]  # fmt: skip
