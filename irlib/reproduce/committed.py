@@ -70,7 +70,7 @@ def _sentence(one: dict) -> str:
 
 def _claims() -> str:
     """A row a claim and part, a column a model: outcome, effect and interval, pictures."""
-    folders = (store.root() / "figures" / name for name in JUDGED)
+    folders = (store.project() / "figures" / name for name in JUDGED)
     paths = [path for folder in folders if (path := folder / "claims.csv").is_file()]
     tables = [pd.read_csv(path).fillna({"part": ""}) for path in paths]
     if not tables:

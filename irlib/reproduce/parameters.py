@@ -3,7 +3,7 @@
 import ast
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,21 @@ def declared(notebook: Path) -> dict[str, tuple[str, object]]:
             "a parameter; write it on one line, without `=` in the default."
         )
     return found
+
+
+def assigned(items: Iterable[str]) -> dict[str, str]:
+    """Return parameters by name, as text, of items `NAME=VALUE`; raise ValueError for another.
+
+    >>> assigned(["n=8", "model=a=b"])
+    {'n': '8', 'model': 'a=b'}
+    """
+    settings = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--set was given {item!r}; it has no NAME=VALUE; write --set n=8.")
+        settings[name] = value
+    return settings
 
 
 def given(notebook: Path, values: Mapping[str, object]) -> nbformat.NotebookNode:

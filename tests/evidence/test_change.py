@@ -1,30 +1,11 @@
 """The change of a score at one layer, against the plain difference and the normal interval."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from swept import by_rate, make_table
 
 from irlib.evidence.bounds import estimate, resolves
 from irlib.evidence.change import change_at
-
-
-def make_table(scores, task="textvqa", **counts):
-    """A sweep's table from `scores [layer, sample]` and further counts of the same shape."""
-    columns = {"score": np.asarray(scores, float)} | counts
-    layers, samples = columns["score"].shape
-    return pd.DataFrame(
-        {
-            "model": "m", "task": task, "kind": "", "keep": 0, "answer": "", "picture": "",
-            "layer": np.repeat(np.arange(layers), samples),
-            "sample": [f"s{i:04}" for i in range(samples)] * layers,
-        }
-        | {name: np.asarray(value, float).ravel() for name, value in columns.items()}
-    )  # fmt: skip
-
-
-def by_rate(rates, n=100):
-    """Scores `[layer, sample]` with exactly these means."""
-    return np.array([[float(i < rate * n) for i in range(n)] for rate in rates])
 
 
 def test_change_of_an_accuracy_is_the_mean_difference_with_its_paired_interval():

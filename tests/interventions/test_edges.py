@@ -6,7 +6,7 @@ import families
 import numpy as np
 import pytest
 import torch
-from conftest import hooks_on, make_sample, noise_picture, with_eager
+from conftest import hooks_on, make_sample, noise_picture
 
 from irlib import knockout, load, load_task, truncate
 from irlib.hooks.hooks import rows
@@ -26,12 +26,6 @@ SPANS = {  # by kind and layer, of four layers
     "single": {0: [0], 2: [2], 3: [3], 4: []},
     "window": {0: [0, 1, 2], 1: [1, 2, 3], 4: []},
 }
-
-
-@pytest.fixture
-def model_of(family):
-    """A family's tiny model by its name and kind of attention."""
-    return lambda name, way="sdpa": with_eager(family(name)) if way == "eager" else family(name)
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """KL and log-probability beside the answers, against one truncated forward a layer."""
 
-from dataclasses import replace
-
 import families
 import numpy as np
 import pytest
 import torch
-from conftest import make_sample, noise_picture, with_eager
+from conftest import wide_none_high, with_eager
 
 from irlib.hooks.hooks import edit
 from irlib.interventions import climbing
@@ -22,12 +20,7 @@ CLOSE = 1e-3
 @pytest.fixture
 def mixed():
     """A wide picture, none, a high picture; questions and limits of different length."""
-    high, question = noise_picture(60, 90, seed=1), "Is there a red cat in the picture?"
-    return [
-        replace(make_sample(noise_picture(112, 60, seed=0)), max_new_tokens=8),
-        replace(make_sample(None, key="text"), max_new_tokens=3),
-        replace(make_sample(high, question, "b"), max_new_tokens=1),
-    ]
+    return wide_none_high(8, 3, 1)
 
 
 @torch.no_grad()

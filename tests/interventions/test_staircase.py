@@ -7,7 +7,7 @@ from itertools import combinations
 import families
 import pytest
 import torch
-from conftest import hooks_on, make_sample, noise_picture, with_eager
+from conftest import hooks_on, wide_none_high
 
 from irlib import load, load_task
 from irlib.hooks.hooks import edit
@@ -30,20 +30,9 @@ keeping = pytest.mark.parametrize("keep", [0, 3])
 
 
 @pytest.fixture
-def model_of(family):
-    """A family's tiny model by its name and kind of attention."""
-    return lambda name, way="sdpa": with_eager(family(name)) if way == "eager" else family(name)
-
-
-@pytest.fixture
 def mixed():
     """A wide picture, none, a high picture; questions and limits of different length."""
-    high, question = noise_picture(60, 90, seed=1), "Is there a red cat in the picture?"
-    return [
-        replace(make_sample(noise_picture(112, 60, seed=0)), max_new_tokens=8),
-        replace(make_sample(None, key="text"), max_new_tokens=3),
-        replace(make_sample(high, question, "b"), max_new_tokens=5),
-    ]
+    return wide_none_high(8, 3, 5)
 
 
 @torch.no_grad()

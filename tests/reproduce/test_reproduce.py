@@ -372,7 +372,8 @@ def test_scores_are_told_by_the_file_beside_the_weights(tmp_path):
 def test_the_gallery_tells_what_figures_say_and_claims_came_to_and_leaves_all_else(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(store, "root", lambda: tmp_path)
+    for place in ("root", "project"):
+        monkeypatch.setattr(store, place, lambda: tmp_path)
     (tmp_path / "figures/mini").mkdir(parents=True)
     numbers = {"value": 0.12345, "low": 0.1, "high": None, "n": 9, "units": 7}
     told = [{"says": "a", **numbers, "high": 0.2}, {"says": "b | c", **numbers}]
