@@ -13,7 +13,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from irlib.inputs.records import Answer, Inputs
-from irlib.interventions.edges import knockout
+from irlib.interventions.edges import knockout, span
 from irlib.interventions.truncation import truncate
 from irlib.models.vlm import VLM
 
@@ -57,8 +57,8 @@ def naive_knockout(
     for edge in edges:
         for kind in kinds:
             for layer in layers:
-                cut = {"from": range(layer, vlm.n_layers), "upto": range(layer + 1)}
-                with knockout(vlm, inputs, edge=edge, layers=cut.get(kind, [layer])):
+                cut = range(*span(kind, layer, window=3, n_layers=vlm.n_layers))
+                with knockout(vlm, inputs, edge=edge, layers=cut):
                     found.append(vlm.forward(inputs, logits_to_keep=1)[:, -1])
     return torch.stack(found).unflatten(0, (-1, len(layers)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from irlib import load, load_task, store
-from irlib.store import places, sources
+from irlib.store import places
 
 HOME = store.root()
 FOLDERS = ("irlib", "data/minis", "data/tasks", "data/held", "data/paper", "notebooks")
@@ -103,4 +103,3 @@ def test_an_installed_package_finds_its_models_rows_and_notebooks(installed, tmp
 def test_a_checkout_goes_on_as_before():
     assert store.checkout()
     assert store.root() == Path(places.__file__).parents[2] == store.project()
-    assert sources.bundle(places.PACKAGE).name == "bundle"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from irlib.sweeps.asking import as_samples
+from irlib.sweeps.asking import as_samples, rows_of
 from irlib.sweeps.table import sweep
 from irlib.tasks.pictures import identify
 from irlib.tasks.samples import Sample
@@ -15,11 +15,11 @@ def baselines(vlm, samples: Sequence[Sample] | Sample, **options) -> pd.DataFram
     """Answers and scores of every sample without a picture and with another one: a tidy table.
 
     Twice the rows of `sweep(vlm, samples, layers=[])`, the untouched model, with `baseline` "blank"
-    (no picture in the prompt) and "swapped" (that of another row, see `swapped`) in front; `sample`
-    and `picture` are of the row asked about, so that (score - blank) / (full - blank) is formed
-    picture by picture. A row without a picture is the same in both. `options` are those of `sweep`,
-    the store of answers among them; what says which layers hide what is not. Raises `ValueError`
-    where `sweep` and `swapped` do.
+    (no picture in the prompt) and "swapped" (that of another row, see `swapped`) in front;
+    `sample`, `picture` and `asked` are of the row asked about, so that (score - blank) / (full -
+    blank) is formed picture by picture. A row without a picture is the same in both. `options` are
+    those of `sweep`, the store of answers among them; what says which layers hide what is not.
+    Raises `ValueError` where `sweep` and `swapped` do.
 
     >>> from irlib import load, load_task
     >>> table = baselines(load("mini-llava"), load_task("pope", n=2), progress=False)
@@ -33,9 +33,10 @@ def baselines(vlm, samples: Sequence[Sample] | Sample, **options) -> pd.DataFram
         )
     samples = as_samples(samples)
     asked = {"blank": [replace(one, image=None) for one in samples], "swapped": swapped(samples)}
-    shown = [identify(sample.image) for sample in samples]
+    whose = {"picture": [identify(sample.image) for sample in samples]}
+    whose["asked"] = [row[:16] for row in rows_of(samples, options.get("max_new_tokens"))[0]]
     tables = [
-        sweep(vlm, rows, layers=[], **options).assign(picture=shown, baseline=name)
+        sweep(vlm, rows, layers=[], **options).assign(**whose, baseline=name)
         for name, rows in asked.items()
     ]
     table = pd.concat(tables, ignore_index=True)

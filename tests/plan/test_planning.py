@@ -56,10 +56,12 @@ def called(stem, parameters, monkeypatch) -> Counter:
     counting(VLM, "answer", lambda args, _: {"answers": len(args[1])})
     for place in (irlib, across):
         counting(place, "sweep", swept)
-    tested = {"answers": 1, "flows": 1, "cams": 1, "tested": 26}
-    counting(
-        rulers, "faithfulness", lambda args, _: {k: v * len(args[1]) for k, v in tested.items()}
-    )
+
+    def explained(args, _):  # of each sample: two sizes, in and out, of every map; all and none
+        each = {"answers": 1, "flows": 1, "cams": 1, "tested": 4 * len(args[2]) + 2}
+        return {name: count * len(args[1]) for name, count in each.items()}
+
+    counting(rulers, "faithfulness", explained)
     counting(swaps, "own_box", lambda args, _: dict.fromkeys(("answers", "cams"), 2 * len(args[1])))
     scope = {"display": lambda *_: None}
     for cell in nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4).cells:

@@ -6,6 +6,7 @@ import pytest
 from conftest import make_sample, noise_picture
 from pandas.testing import assert_frame_equal
 
+from irlib.evidence.units import by_unit
 from irlib.scores import score
 from irlib.sweeps import baselines, swapped, sweep
 from irlib.tasks.pictures import identify
@@ -38,6 +39,15 @@ def test_baselines_are_what_the_untouched_model_answers_to_other_inputs(tiny_lla
     blank, other = table[table.baseline == "blank"], table[table.baseline == "swapped"]
     assert (blank["answer"].to_numpy() != other["answer"].to_numpy())[:8].any()
     assert blank["answer"].iloc[-1] == other["answer"].iloc[-1]
+
+
+def test_one_question_about_many_pictures_is_a_unit_a_picture(tiny_llava, many):
+    same = [replace(one, question=many[0].question, prompt=many[0].prompt) for one in many[:8:2]]
+    table = baselines(tiny_llava, same, progress=False)
+    full = sweep(tiny_llava, same, layers=[], progress=False)
+    for _, rows in table.groupby("baseline"):
+        assert rows["asked"].tolist() == full["asked"].tolist()
+        assert len(by_unit(rows, "score")) == 4
 
 
 def test_baselines_are_kept_and_stand_beside_a_sweep(tiny_llava, many, monkeypatch):

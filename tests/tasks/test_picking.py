@@ -128,6 +128,22 @@ def test_fewer_rows_of_a_seed_are_among_more_of_them():
     assert few != load_task("pope", part="judge", n=30, seed=3)
 
 
+@pytest.mark.parametrize("per_picture", [1, 2])
+def test_of_one_picture_no_more_rows_are_taken_than_asked_for(many, per_picture):
+    """Against counting them: as many as there are, and no picture more often."""
+    source, images = many
+    options = {"source": source, "images": images, "seed": 3}
+    every = Counter(pixels(sample.image) for sample in load_task("pope", **options))
+    options["per_picture"] = per_picture
+    taken = load_task("pope", **options)
+    counts = Counter(pixels(sample.image) for sample in taken)
+    assert counts == {picture: min(n, per_picture) for picture, n in every.items()}
+    fewer = load_task("pope", n=2, **options)
+    assert {sample.key for sample in fewer} <= {sample.key for sample in taken}
+    with pytest.raises(ValueError, match=f"{per_picture} a picture at most"):
+        load_task("pope", n=len(taken) + 1, **options)
+
+
 def test_no_more_pictures_are_read_than_are_needed(monkeypatch, many):
     asked, real = [], reader.Rows.identify
 
@@ -157,7 +173,10 @@ def test_parts_come_apart_for_named_rows_too(many):
         ({"part": "test"}, "the part 'test' of 'pope'; its parts are find and judge; take one"),
         ({"part": ""}, "the part '' of 'pope'"),
         ({"part": 1}, "the part 1 of 'pope'"),
-        ({"part": "find", "n": 90}, r"90 rows of 'pope' of the part 'find'; .* has \d\d such rows"),
+        (
+            {"part": "find", "n": 90},
+            r"90 rows of 'pope', of the part 'find'; .* has \d\d such rows",
+        ),
         ({"part": "find", "n": 0}, "0 rows of 'pope'"),
     ],
 )
