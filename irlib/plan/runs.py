@@ -52,7 +52,7 @@ def _each(tasks: Iterable[str], p: Mapping, **what) -> list[Run]:
 
 
 def _flow(p: Mapping, **what) -> list[Run]:
-    return _each(p["tasks"], p, answers=1, flows=1, **what)
+    return _each(p["tasks"], p, **{"answers": 1, "flows": 1} | what)
 
 
 def _cams(tasks: Iterable[str], p: Mapping, **what) -> list[Run]:
@@ -91,7 +91,7 @@ RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
     "fig1_information_flow": lambda p: _flow(p, everywhere=True),
     "fig2_attention_shares": lambda p: [
         *_flow(p),
-        *[run for name in p["controls"] for run in _flow(p, model=name)],
+        *[run for name in p["controls"] for run in _flow(p, answers=0, model=name)],
         *_each(p["tasks"][:1], p, answers=1, flows=1, everywhere=True, example=True),
     ],
     "fig3_cam_scienceqa": lambda p: _cams(["scienceqa"], p, kind=p["kind"]),
