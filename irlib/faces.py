@@ -14,6 +14,7 @@ def face(room: str) -> tuple[Callable[[str], object], Callable[[], list[str]], l
     The names are those that its `__init__.py` imports under `if TYPE_CHECKING`: there an editor
     reads them, and they stand nowhere else.
 
+    >>> import irlib.sweeps
     >>> "sweep" in face("irlib.sweeps")[2]
     True
     """
