@@ -55,7 +55,8 @@ def cliff_layer(
     that of `bounds.estimate` on each picture's contribution (`influence`); an answer that did not
     flip may flip on the next picture, so small n certifies little.
 
-    Raises `ValueError` for a mixed or incomplete table and an unknown metric.
+    Raises `ValueError` for a mixed or incomplete table, an unknown metric, and a sweep whose layers
+    are not changed from one on (`kind="upto"`, "single" or "window").
 
     >>> table = pd.DataFrame([{"model": "m", "task": "textvqa", "keep": 0, "sample": f"{row}",
     ...     "picture": "", "layer": layer, "score": float(layer > 0 or row % 2)}
@@ -66,6 +67,11 @@ def cliff_layer(
     """
     confidence = doors.number("confidence", confidence, above=True, most=1)
     margin = doors.number("margin", margin)
+    if "span" in table and (spans := sorted({*table["span"].dropna()} - {"from"})):
+        raise ValueError(
+            f"asked for the layer from which on nothing is lost, found a sweep of the kind {spans}; "
+            'give one of kind="from"'
+        )
     found = costs(table, metric)
     cost, layers = found.values[:-1], found.layers
     within, above = certify(cost, margin=margin, step=found.step, confidence=confidence)

@@ -16,6 +16,7 @@ LOOK = {
 }  # fmt: skip
 """Colour and sign of each outcome: told by shape too."""
 MARKS = {"shown": "o", "refuted": "s", "smaller than matters": "D", "not resolved": "o"}
+OPEN = "not resolved"
 WIDE, SIZE = 3.15, 6.5
 FOOT = (
     "Effects are in the direction of the claim, fractions of attention, heat, probability, depth "
@@ -31,7 +32,10 @@ def claims_table(table: pd.DataFrame) -> Figure:
 
     `table` has that function's columns, of one model.
     """
-    columns = ("model", "id", "part", "outcome", "says", "value", "low", "high", "matters", "units")
+    columns = (
+        "model", "claim", "id", "statement", "part", "outcome", "says", "value", "low", "high",
+        "matters", "units", "resolves",
+    )  # fmt: skip
     require(table, columns, "claims_table()")
     if len(models := list(table["model"].unique())) != 1:
         raise ValueError(
@@ -40,9 +44,10 @@ def claims_table(table: pd.DataFrame) -> Figure:
     rows = []
     for row in table.itertuples():
         part = f" ({row.part})" if isinstance(row.part, str) and row.part != "all tasks" else ""
-        says = wrap(f"{row.says}{part}", WIDE - 0.75, SIZE)
+        says = wrap(f"{_says(row)}{part}", WIDE - 0.75, SIZE)
         count = f", {row.units:.0f} pictures" if pd.notna(row.units) else ""
-        told = wrap(f"{row.outcome}{count}", WIDE - 0.75, SIZE)
+        short = f", to ±{row.resolves:.2f}" if row.outcome == OPEN else ""
+        told = wrap(f"{row.outcome}{count}{short}", WIDE - 0.75, SIZE)
         rows.append((row, says, told, tall(says, SIZE) + tall(told, SIZE) + 0.07))
     height = sum(high for *_, high in rows) + 0.25
     figure = Drawing(height + 0.4, title=models[0], foot=FOOT)
@@ -69,10 +74,15 @@ def claims_table(table: pd.DataFrame) -> Figure:
             axes.fill_betweenx([middle - 0.09, middle + 0.09], *band, color=LIGHT, lw=0)
             if pd.notna(row.low):
                 axes.plot([row.low, row.high], [middle, middle], color=colour, lw=1.5)
-            face = "white" if row.outcome == "not resolved" else colour
+            face = "white" if row.outcome == OPEN else colour
             axes.plot(row.value, middle, MARKS[row.outcome], color=colour, mfc=face, ms=4)
         y += high
     return figure
+
+
+def _says(row) -> str:
+    """What came out, or the statement itself where nothing did."""
+    return row.statement if row.outcome == OPEN else row.says
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -86,7 +96,7 @@ def claims_latex(table: pd.DataFrame) -> str:
     told = pd.DataFrame(
         {
             "claim": table["claim"],
-            "what came out": table["says"],
+            "what came out": [_says(row) for row in table.itertuples()],
             "outcome": table["outcome"],
             "effect": [
                 f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" if pd.notna(r.low) else "--"

@@ -238,3 +238,11 @@ def test_near_ties_and_the_order_of_rows_change_no_cliff():
     table = make_table(noisy())
     other = table.assign(near_tie=np.arange(len(table)) % 2 == 0).sample(frac=1, random_state=3)
     assert cliff_layer(other) == cliff_layer(table)
+
+
+@pytest.mark.parametrize("kind", ["upto", "single", "window"])
+def test_a_sweep_that_does_not_change_all_layers_from_one_on_has_no_cliff(kind):
+    table = make_table(noisy())
+    with pytest.raises(ValueError, match=rf"a sweep of the kind \['{kind}'\]"):
+        cliff_layer(table.assign(edge="image>answer", span=kind))
+    assert cliff_layer(table.assign(edge="image>answer", span="from")) == cliff_layer(table)

@@ -13,6 +13,7 @@ def table():
             "m",
             "C1",
             "C1.a",
+            "So it is stated.",
             "all tasks",
             outcome,
             f"It is {outcome} & more_so.",
@@ -21,10 +22,11 @@ def table():
             0.3,
             0.05,
             40,
+            0.25,
         )
         for outcome in LOOK
     ]
-    names = "model claim id part outcome says value low high matters units".split()
+    names = "model claim id statement part outcome says value low high matters units resolves".split()
     made = pd.DataFrame(rows, columns=names)
     bare = made["outcome"].isin(["true by construction", "not testable here"])
     made.loc[bare, ["value", "low", "high", "units"]] = float("nan")
@@ -38,6 +40,8 @@ def test_every_outcome_is_on_the_page_in_words():
     assert all(outcome in words for outcome in LOOK)
     assert "40 pictures" in words
     assert "(pope before chair)" in words
+    assert words.count("So it is stated.") == 1  # beside what is not resolved alone
+    assert "to ±0.25" in words
     assert len({sign for _, sign in LOOK.values()}) == len(LOOK)
     renderer = figure.canvas.get_renderer()
     edges = [text.get_window_extent(renderer) for text in figure.texts]

@@ -580,3 +580,9 @@ def table_of(task: str, rows: list) -> dict[str, np.ndarray]:
 
 def floats(found: dict) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
+
+
+def test_windows_of_two_widths_are_pooled_apart():
+    table = pd.DataFrame({"task": "textvqa", "layer": 0, "span": "window", "score": [0.0, 1.0]})
+    assert metrics(table.assign(width=[3, 5]))["value"].tolist() == [0.0, 1.0]
+    assert metrics(table.assign(width=3))["value"].tolist() == [0.5]
