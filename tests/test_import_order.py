@@ -54,8 +54,8 @@ DOORS = {  # the only modules that import a library
     "pooch": {"scores.chair"},
     "nltk": {"scores.lemmas"},
     "distributed": {"sweeps.engines"},
-    "filelock": {"reproduce.ending", "sweeps.answers"},
-    "psutil": {"models.fetch", "reproduce.ending", "reproduce.packing"},
+    "filelock": {"models.fetch", "reproduce.ending", "sweeps.answers"},
+    "psutil": {"models.memory", "reproduce.ending", "reproduce.packing"},
 }
 TORCHLESS = {"faces", "doors", "scores", "store", "tasks", "plots", "reproduce", "cli"}
 HOME = Path(irlib.__file__).parent

@@ -69,8 +69,8 @@ def cliff_layer(
     margin = doors.number("margin", margin)
     if "span" in table and (spans := sorted({*table["span"].dropna()} - {"from"})):
         raise ValueError(
-            f"asked for the layer from which on nothing is lost, found a sweep of the kind {spans}; "
-            'give one of kind="from"'
+            f"asked for the layer from which on nothing is lost, found a sweep of the kind {spans}"
+            '; give one of kind="from"'
         )
     found = costs(table, metric)
     cost, layers = found.values[:-1], found.layers

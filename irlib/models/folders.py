@@ -110,14 +110,20 @@ def check_weights(name: str, folder: Path) -> None:
         )
 
 
+def weights_of(source: str, *, revision: str | None = None) -> list[Path]:
+    """The safetensors files of a folder or hub id, those of its index where it has one."""
+    index = told(source, INDEX, revision=revision)
+    files = set(index["weight_map"].values()) if index else {"model.safetensors"}
+    found = (file_of(source, file, revision=revision) for file in sorted(files))
+    return [path for path in found if path]
+
+
 def check_numbers(name: str, source: str, *, revision: str | None = None) -> None:
     """Refuse weights that are no plain floating point numbers, which would be taken for such.
 
     Packed weights, whose config says how they are packed, are not for this.
     """
-    index = told(source, INDEX, revision=revision)
-    files = set(index["weight_map"].values()) if index else {"model.safetensors"}
-    for path in filter(None, (file_of(source, file, revision=revision) for file in sorted(files))):
+    for path in weights_of(source, revision=revision):
         with safe_open(path, "pt") as weights:
             for key in weights.keys():  # noqa: SIM118
                 kind = weights.get_slice(key).get_dtype()

@@ -1,6 +1,7 @@
 """`load` a model by name; what differs between families is in families.py."""
 
 import difflib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,10 +21,15 @@ from irlib.models.folders import (
     check_weights,
     names_hub,
     told,
+    weights_of,
 )
+from irlib.models.memory import check_memory
 from irlib.models.placement import keep_gradients, placement
 from irlib.models.reading import family_of, read
+from irlib.models.shards import taken
 from irlib.models.vlm import VLM
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -46,7 +52,10 @@ def load(
     remote code is run. An adapter in the folder is applied, by peft, and named: `vlm.base` is what
     it was put into. Raises `ValueError` for a name that is none of the three, for a model that
     is no vision-language model of a known family and for a device or dtype that is not there,
-    `OSError` where it cannot be read, `ImportError` for quantization without bitsandbytes.
+    `OSError` where it cannot be read, `ImportError` for quantization without bitsandbytes,
+    `MemoryError` where its weights are more than this machine's CPU has room for.
+
+    Of a model of this project, trained here, the log `irlib.models.loading` says what it knows.
 
     >>> load("mini-llava").n_layers >= 12
     True
@@ -57,7 +66,8 @@ def load(
         )
     given, name = name, str(name)
     bundled = {path.parent.name: path.parent for path in minis().glob("*/config.json")}
-    path = bundled.get(name) or fetch.found(name) or doors.path("the model", name)
+    fetched = fetch.found(name) if name not in bundled else None
+    path = bundled.get(name) or fetched or doors.path("the model", name)
     local = False
     try:
         local = path.is_dir()
@@ -75,6 +85,9 @@ def load(
             )
         family = family_of(name, config)
         where = placement(device, device_map, dtype, quantization, config)
+        if where["device_map"] == {"": "cpu"} and quantization is None:
+            files = weights_of(base, revision=revision)
+            check_memory(taken(files, where["dtype"]), f"to load {name} on the CPU")
         processor, model = read(
             family, base, processor=adapter and adapter.processor, revision=revision, **where
         )
@@ -98,6 +111,12 @@ def load(
             part.generation_config = GenerationConfig(do_sample=False, **ends)
     model = keep_gradients(model.eval().requires_grad_(False))
     base = adapter.base if adapter else None
+    if path in bundled.values() or path == fetched:
+        log.info(
+            "%s was trained by this project, on drawings: of photographs it knows nothing; "
+            "data/minis says what it does",
+            path.name,
+        )
     return VLM(path.resolve().name if local else name, model, processor, family, base)
 
 

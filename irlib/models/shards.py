@@ -1,7 +1,7 @@
 """Weights in folders of safetensors, read and written a tensor at a time."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -93,6 +93,25 @@ class Weights:
                 f"{self.folder}; download it again, or the right one"
             )
         return self.files[key].get_slice(key)
+
+
+def taken(files: Iterable[Path], dtype: torch.dtype | str) -> int:
+    """Bytes that the tensors of these safetensors files take as `dtype`, "auto" for their own.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file({"a": torch.zeros(2, 3)}, Path(folder) / "a.safetensors")
+    ...     taken([Path(folder) / "a.safetensors"], torch.float64)
+    48
+    """
+    if dtype == "auto":
+        return sum(path.stat().st_size for path in files)
+    total = 0
+    for path in files:
+        with safe_open(path, "pt") as weights:
+            shapes = (weights.get_slice(key).get_shape() for key in weights.keys())  # noqa: SIM118
+            total += sum(map(prod, shapes)) * dtype.itemsize
+    return total
 
 
 def write_shards(folder: Path, plan: Mapping[str, Planned], *, limit: int) -> None:

@@ -14,7 +14,7 @@ from conftest import make_sample, noise_picture
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from irlib.models import loading, placement
+from irlib.models import loading, memory, placement
 from irlib.models.loading import load
 
 NAMES = list(families.FAMILIES)
@@ -391,3 +391,28 @@ def test_folder_that_may_not_be_read_is_refused(copied, closed, request):
         OSError, match=r"asked .*found .*[Pp]ermission.*; check what is in the fold"
     ):
         load(str(copied))
+
+
+def test_weights_that_memory_has_no_room_for_are_refused_before_they_are_read(
+    tiny_folder, monkeypatch
+):
+    size = (tiny_folder / "model.safetensors").stat().st_size
+
+    class Little:
+        available = size - 1
+
+    monkeypatch.setattr(memory.psutil, "virtual_memory", Little)
+    monkeypatch.setattr(loading, "read", None)
+    with pytest.raises(MemoryError, match=r"asked to load .* on the CPU, found .* GB of memory"):
+        load(tiny_folder)
+    Little.available = size
+    with pytest.raises(MemoryError):
+        load(tiny_folder, dtype="float64")  # twice as much
+
+
+def test_a_model_of_this_project_says_that_it_knows_drawings(caplog, tiny_folder):
+    with caplog.at_level("INFO", logger="irlib.models.loading"):
+        load("mini-llava")
+        load(tiny_folder)
+    (line,) = caplog.messages
+    assert line.startswith("mini-llava was trained by this project, on drawings")

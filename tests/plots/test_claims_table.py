@@ -26,7 +26,9 @@ def table():
         )
         for outcome in LOOK
     ]
-    names = "model claim id statement part outcome says value low high matters units resolves".split()
+    names = (
+        "model claim id statement part outcome says value low high matters units resolves".split()
+    )
     made = pd.DataFrame(rows, columns=names)
     bare = made["outcome"].isin(["true by construction", "not testable here"])
     made.loc[bare, ["value", "low", "high", "units"]] = float("nan")
