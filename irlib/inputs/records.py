@@ -68,8 +68,8 @@ class Answer:
     def take(self, rows: Sequence[int]) -> "Answer":
         """These rows, in this order; raises `ValueError` for one that is not there."""
         rows = doors.counts("rows", rows, most=len(self.ids) - 1)
-        kept = (self.ids, self.texts, self.margins)
-        return Answer(*(tuple(one[row] for row in rows if one) for one in kept), self.reader)
+        each = {name: told for name, told in vars(self).items() if told and name != "reader"}
+        return replace(self, **{name: tuple(one[k] for k in rows) for name, one in each.items()})
 
     def __repr__(self) -> str:
         said = shorten(self.texts[0], 40, placeholder=" ...") if self.texts else ""

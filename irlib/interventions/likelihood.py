@@ -15,9 +15,9 @@ from irlib.models.finite import check_finite
 
 @dataclass(frozen=True, eq=False)
 class Changed(Answer):
-    """An `Answer` with the picture hidden, and how far it is from the untouched model's.
+    """An `Answer` of a changed model, and how far it is from the untouched one's.
 
-    Of each row: `kl`, KL(untouched || hidden) of the first token over the whole vocabulary, and
+    Of each row: `kl`, KL(untouched || changed) of the first token over the whole vocabulary, and
     `logprob`, the log-probability that is left to the untouched model's answer, summed over its
     tokens (NaN where it is empty; () where it was not asked for); both in nats.
     """

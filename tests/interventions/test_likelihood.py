@@ -8,6 +8,7 @@ from conftest import wide_none_high, with_eager
 
 from irlib.hooks.hooks import edit
 from irlib.interventions import climbing
+from irlib.interventions.likelihood import Changed
 from irlib.interventions.staircase import answers_by_layer
 from irlib.interventions.truncation import truncate
 from irlib.models.vlm import VLM
@@ -121,3 +122,11 @@ def test_large_logits_in_bfloat16_give_finite_nats(tiny_llava, mixed):
     assert np.isfinite(told(found, "logprob")).all()
     assert (told(found, "kl") >= 0).all()
     assert np.isfinite(told(found, "kl")).all()
+
+
+def test_rows_that_are_taken_keep_all_that_is_told_of_them():
+    ids = (torch.tensor([1]), torch.tensor([2, 3]))
+    whole = Changed(ids, ("a", "b c"), (1.0, 2.0), kl=(0.1, 0.2), logprob=())
+    one = whole.take([1])
+    assert (one.text, one.margins, one.kl, one.logprob) == ("b c", (2.0,), (0.2,), ())
+    assert one.ids == (ids[1],)
