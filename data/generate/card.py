@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from data.generate import altered
 from data.generate.fitting.minis import MINIS
 from irlib import load, load_task, metrics, truncate
 from irlib.scores import LOWER_IS_BETTER, score
@@ -212,11 +213,12 @@ def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
     mini, table = MINIS[folder.name], table.round(4)  # what is written, whether measured or kept
     parameters = sum(p.numel() for p in load(str(folder)).model.parameters())
     floors = verdicts(table, FIRST if folder.name == "mini-llava" else FLOORS)
+    more = {k: story[k] for k in ("altered", "photographs", "other_words", "world") if k in story}
     story = {
         k: story[k] for k in ("command", "minutes", "hardware", "decoder", "recipe", "history")
     }
     told = {"scores": table.to_dict("records"), "floors": floors}
-    told |= {"parameters": parameters, **story}
+    told |= {"parameters": parameters, **story, **more}
     (folder / "scores.json").write_text(json.dumps(told, indent=1) + "\n")
     percent = table.copy()
     percent[[*CONDITIONS, "majority"]] = (100 * percent[[*CONDITIONS, "majority"]]).round(1)
@@ -243,7 +245,7 @@ def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
         floors="missed: " + "; ".join(missed) + ":" if missed else f"all {len(floors)} met:",
         bounds=_markdown(pd.DataFrame(floors).drop(columns="met").round(3)),
     )
-    (folder / "README.md").write_text(card)
+    (folder / "README.md").write_text(altered.updated(card, told))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -24,10 +24,11 @@ def at_cliffs(
     The cliff of a task is that of its main metric. `layer` is its certified upper limit, from which
     on no layer loses the margin; where no layer is certified, the last. The metrics are those of
     the untouched model and with the image hidden from `layer` on. Columns `model, task, column,
-    metric, baseline, at_cliff, change, change_low, change_high, n, units, layer, cliff, low, high,
-    n_layers, margin, resolves`; fractions, 0-based layers, a change for the better is positive; `n`
-    answers about `units` pictures are those that the metric counts. Answers are kept as `sweep`
-    does. Raises `ValueError` where it, `cliff_layer` and `change_at` do.
+    metric, baseline, baseline_low, baseline_high, at_cliff, change, change_low, change_high, n,
+    units, layer, cliff, low, high, n_layers, margin, resolves`; fractions, 0-based layers, a change
+    for the better is positive; `n` answers about `units` pictures are those that the metric counts.
+    Answers are kept as `sweep` does. Raises `ValueError` where it, `cliff_layer` and `change_at`
+    do.
     """
     rows = []
     for task in dict.fromkeys(task for task, _ in columns.values()):
@@ -40,10 +41,11 @@ def at_cliffs(
             change = change_at(swept, layer=layer, metric=metric)
             rows.append({
                 "model": vlm.name, "task": task, "column": column, "metric": metric,
-                "baseline": change.baseline, "at_cliff": change.truncated, "change": change.gain,
-                "change_low": change.low, "change_high": change.high, "n": change.n,
-                "units": change.units, "layer": layer, "cliff": cliff.layer, "low": cliff.low,
-                "high": cliff.high, "n_layers": vlm.n_layers, "margin": margin,
+                "baseline": change.baseline, "baseline_low": change.baseline_low,
+                "baseline_high": change.baseline_high, "at_cliff": change.truncated,
+                "change": change.gain, "change_low": change.low, "change_high": change.high,
+                "n": change.n, "units": change.units, "layer": layer, "cliff": cliff.layer,
+                "low": cliff.low, "high": cliff.high, "n_layers": vlm.n_layers, "margin": margin,
                 "resolves": cliff.resolves,
             })  # fmt: skip
     return pd.DataFrame(rows)

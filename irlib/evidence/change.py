@@ -13,13 +13,16 @@ from irlib.evidence.costs import costs
 class Change:
     """What hiding the image from `layer` on does to a `metric`: `baseline` becomes `truncated`.
 
-    `gain` is their difference in the direction in which the metric is better (lower for CHAIR),
-    `low`..`high` its interval; all are fractions. `n` answers about `units` pictures are counted.
+    `baseline_low`..`baseline_high` is the interval of the untouched score. `gain` is their
+    difference in the direction in which the metric is better (lower for CHAIR), `low`..`high` its
+    interval; all are fractions. `n` answers about `units` pictures are counted.
     """
 
     metric: str
     layer: int
     baseline: float
+    baseline_low: float
+    baseline_high: float
     truncated: float
     gain: float
     low: float
@@ -35,10 +38,11 @@ def change_at(
 
     `table` is that of `sweep`, for one model, task and keep, with that layer and the untouched
     model, its largest. Meant for other pictures than those that the layer was chosen on: on its own
-    ones a cliff looks better than it is. The interval is that of `bounds.estimate` on each
-    picture's contribution; at the untouched model's own layer there is no change and no doubt.
-    `metric` defaults to the task's main one. Raises `ValueError` for a mixed or incomplete table, a
-    layer that it does not have and an unknown metric.
+    ones a cliff looks better than it is. Intervals are those of `bounds.estimate` on each picture's
+    contribution: for the untouched score with one more that is all wrong or all right (or the worst
+    or best of those seen, where a ratio's parts lie beyond). At the untouched model's own layer
+    there is no change and no doubt. `metric` defaults to the task's main one. Raises `ValueError`
+    for a mixed or incomplete table, a layer that it does not have and an unknown metric.
 
     >>> table = pd.DataFrame({"model": "m", "task": "textvqa", "keep": 0, "picture": "",
     ...     "sample": ["a", "a", "b", "b"], "layer": [9, 12] * 2, "score": [1.0, 1.0, 0.3, 0.6]})
@@ -56,11 +60,16 @@ def change_at(
         )
     at = found.layers.index(layer)
     gain = estimate(-found.values[at], step=found.step, confidence=confidence)
+    parts = found.untouched
+    within = (min(0.0, parts.min()), max(1.0, parts.max()))  # a ratio's parts may lie beyond it
+    before = estimate(parts, within=within, confidence=confidence)
     untouched = layer == found.layers[-1]
     return Change(
         metric=found.metric,
         layer=layer,
         baseline=float(found.metrics[-1]),
+        baseline_low=max(0.0, before.low),
+        baseline_high=min(1.0, before.high),
         truncated=float(found.metrics[at]),
         gain=0.0 if untouched else gain.value,
         low=0.0 if untouched else gain.low,

@@ -15,14 +15,16 @@ class Costs:
     """A pooled `metric`, `metrics` `[layer]`, and each unit's part of its loss, `values`
     `[layer, unit]`, in the metric's own direction: their mean over units is what is lost.
 
-    `step` is what one answer is in a unit's part, `layers` are 0-based and end in the untouched
-    model, `n` answers are counted.
+    `untouched` `[unit]` are the parts of the untouched model's metric, whose mean it is; `step` is
+    what one answer is in a unit's part, `layers` are 0-based and end in the untouched model, `n`
+    answers are counted.
     """
 
     metric: str
     layers: list[int]
     metrics: np.ndarray
     values: np.ndarray
+    untouched: np.ndarray
     step: float
     n: int
 
@@ -58,6 +60,7 @@ def costs(table: pd.DataFrame, metric: str | None = None) -> Costs:
         layers=layers,
         metrics=known[metric],
         values=(parts - parts[-1]) * (1 if metric in LOWER_IS_BETTER else -1),
+        untouched=parts[-1],
         step=float(step(metric, {name: rows[-1] for name, rows in counts.items()}, unit=unit)),
         n=int(kept.sum()),
     )

@@ -14,8 +14,8 @@ COLUMNS = ("POPE Acc", "POPE F1", "SQA Acc", "TextVQA Acc", "CHAIRs", "CHAIRi")
 ALL = "SQA all"
 KIND = {"SQA IMG Acc": "with a picture", "SQA Acc": "all questions"}
 OURS = (
-    "model published column metric baseline at_cliff change_low change_high n units layer cliff "
-    "low high n_layers margin resolves"
+    "model published column metric baseline baseline_low baseline_high at_cliff change_low "
+    "change_high n units layer cliff low high n_layers margin resolves"
 )
 NONE, ABSENT = "not published", "not in the paper"
 CERTAIN = {1: ("better", BLUE), -1: ("worse", VERMILLION)}
@@ -23,7 +23,8 @@ SPOTS = ("cliff", "low", "high")
 LEFT, SMALL = 1.0, 6
 FOOT = (
     "Bold: this run. Untouched model → picture hidden from the cliff's certified upper limit on, "
-    "in percent, on n questions (of so many pictures, if fewer). [ ]: the limits of the cliff, "
+    "in percent, on n questions (of so many pictures, if fewer); before: the untouched score's "
+    "95 % interval. [ ]: the limits of the cliff, "
     "certified at a margin of {margin:.2g} points (95 %, over pictures; were no answer to change, "
     "so many would certify {resolves} points); –: never. L: no layer is certified, and it was "
     "hidden from this one. Better, worse: where the change's 95 % interval leaves out zero. Below: "
@@ -100,7 +101,8 @@ def _small(rows: pd.DataFrame, name: str) -> str:
         return ""
     row = rows.loc[name]
     spots = ("–" if row[key] >= row["n_layers"] else int(row[key]) for key in SPOTS)
-    lines = ["cliff {} [{}, {}]".format(*spots)]
+    before = (f"{100 * row[name]:.3g}" for name in ("baseline_low", "baseline_high"))
+    lines = ["before " + "–".join(before), "cliff {} [{}, {}]".format(*spots)]
     if row["high"] >= row["n_layers"]:
         lines.append(f"L = {row['layer']:.0f}")
     if name == "SQA Acc" and ALL in rows.index:

@@ -39,7 +39,7 @@ def plan(
     out: str | Path | None = None,
     pdf: bool = False,
 ) -> list[Job]:
-    """Return the jobs for the stems (all figures where none is named), every parameter checked.
+    """Return the jobs for the stems (the profile's where none is named), every parameter checked.
 
     A stem is known by its beginning: "fig3". "mini" is the notebooks' own defaults; another profile
     is notebooks/profiles/<profile>.yaml. `settings` (text is read as the declared kind) must be
@@ -52,9 +52,9 @@ def plan(
     if not known:
         raise ValueError(f"notebooks were to be run; {folder} holds none; run in a full checkout.")
     named = list(dict.fromkeys(_stem(start, known) for start in wanted))
-    common, special = settings_of(profile, folder, known)
+    common, special, drawn = settings_of(profile, folder, known)
     jobs = []
-    for stem in named or [stem for stem in known if stem not in NO_FIGURE]:
+    for stem in named or drawn or [stem for stem in known if stem not in NO_FIGURE]:
         told = declared(folder / f"{stem}.ipynb")
         mine = {**special.get(stem, {}), **(settings or {})}
         if unknown := [name for name in mine if name not in told]:

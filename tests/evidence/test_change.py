@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from swept import by_rate, make_table
 
-from irlib.evidence.bounds import estimate, resolves
+from irlib.evidence.bounds import estimate, proportion, resolves
 from irlib.evidence.change import change_at
 
 
@@ -25,6 +25,16 @@ def test_change_of_an_accuracy_is_the_mean_difference_with_its_paired_interval()
     assert (change.n, change.layer, change.metric) == (400, 0, "TextVQA Acc")
 
 
+def test_the_untouched_score_has_its_exact_interval():
+    whole = np.repeat([1.0, 0.0], [47, 3])
+    change = change_at(make_table([whole, whole]), layer=0)
+    exact = proportion(47, 50)
+    assert (change.baseline_low, change.baseline_high) == pytest.approx((exact.low, exact.high))
+    sure = change_at(make_table([whole, np.ones(50)]), layer=0)
+    assert (sure.baseline, sure.baseline_high) == (1, 1)
+    assert sure.baseline_low == pytest.approx(1 - resolves(50))
+
+
 def test_change_is_pooled_and_a_fall_of_hallucination_is_a_gain():
     mentions = np.array([[2.0, 8.0] * 10, [2.0, 8.0] * 10])
     hallucinated = np.array([[0.0, 1.0] * 10, [2.0, 1.0] * 10])
@@ -35,6 +45,7 @@ def test_change_is_pooled_and_a_fall_of_hallucination_is_a_gain():
     change = change_at(table, layer=0)
     assert (change.baseline, change.truncated, change.gain) == pytest.approx((0.3, 0.1, 0.2))
     assert 0 < change.low < 0.2 < change.high
+    assert 0 < change.baseline_low < 0.3 < change.baseline_high < 1
     # per caption it is another figure: all have an invented object, then half of them
     assert change_at(table, layer=0, metric="CHAIRs").gain == pytest.approx(0.5)
 

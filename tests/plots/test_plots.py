@@ -213,6 +213,8 @@ def ours():
             n_layers=12,
             margin=0.05,
             resolves=0.0713,
+            baseline_low=lambda t: t["baseline"] - 0.04,
+            baseline_high=lambda t: (t["baseline"] + 0.03).clip(upper=1),
             units=lambda t: t["n"] - 150,
         )
         for model, name in STANDS_FOR.items()
