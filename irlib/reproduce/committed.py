@@ -69,7 +69,7 @@ def _sentence(one: dict) -> str:
 
 
 def _claims() -> str:
-    """A row a claim and part, a column a model: outcome, effect and interval, pictures."""
+    """A row a statement, a column a model: of each part the outcome, effect and interval."""
     folders = (store.project() / "figures" / name for name in JUDGED)
     paths = [path for folder in folders if (path := folder / "claims.csv").is_file()]
     tables = [pd.read_csv(path).fillna({"part": ""}) for path in paths]
@@ -77,16 +77,19 @@ def _claims() -> str:
         return "none judged yet"
     models = [table["model"].iloc[0] for table in tables]
     lines = [f"| claim | {' | '.join(models)} |", "|---" * (len(models) + 1) + "|"]
-    cells = [{(row.id, row.part): _outcome(row) for row in table.itertuples()} for table in tables]
-    statements = {row.id: row.statement for table in tables for row in table.itertuples()}
-    for name, part in dict.fromkeys(key for mine in cells for key in mine):
-        head = f"{name}: {statements[name]}" + f" ({part})" * (part not in ("", "all tasks"))
-        lines.append(f"| {head} | {' | '.join(mine.get((name, part), '') for mine in cells)} |")
+    told = [{name: _outcomes(rows) for name, rows in table.groupby("id")} for table in tables]
+    for row in pd.concat(tables).drop_duplicates("id").itertuples():
+        cells = " | ".join(mine.get(row.id, "") for mine in told)
+        lines.append(f"| {row.id}: {row.statement} | {cells} |")
     return "\n".join(lines)
 
 
-def _outcome(row) -> str:
-    if pd.isna(row.low):
-        return f"**{row.outcome}**"
-    within = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}], {row.units:.0f} pictures"
-    return f"**{row.outcome}**: {within}"
+def _outcomes(rows: pd.DataFrame) -> str:
+    """What came of a statement's parts, a line each, as a cell of a table."""
+    lines = []
+    for row in rows.itertuples():
+        line = f"{row.part}: " * (len(rows) > 1) + f"**{row.outcome}**"
+        if pd.notna(row.low):
+            line += f", {row.value:.2f} [{row.low:.2f}, {row.high:.2f}], n = {row.units:.0f}"
+        lines.append(line)
+    return "<br>".join(lines)

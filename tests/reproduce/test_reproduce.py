@@ -380,6 +380,8 @@ def test_the_gallery_tells_what_figures_say_and_claims_came_to_and_leaves_all_el
     (tmp_path / "figures/mini/fig1_a.json").write_text(json.dumps({"said": told}))
     head = "model,id,statement,part,outcome,says,value,low,high,units\n"
     rows = "m,C1.a,It falls.,all tasks,shown,It does.,0.5,0.4,0.6,30\n"
+    rows += "m,C1.b,It stays.,pope,refuted,No.,0.1,0,0.2,30\n"
+    rows += "m,C1.b,It stays.,chair,shown,Yes.,0,-0.1,0.1,20\n"
     rows += "m,C2,Why.,,not testable here,why,,,,\n"
     (tmp_path / "figures/mini/claims.csv").write_text(head + rows)
     before = (
@@ -389,9 +391,9 @@ def test_the_gallery_tells_what_figures_say_and_claims_came_to_and_leaves_all_el
     (tmp_path / "README.md").write_text(before.format("old", "old"))
     assert cli.main(["gallery"]) == 0
     text = (tmp_path / "README.md").read_text()
-    table = (
-        "| claim | m |\n|---|---|\n| C1.a: It falls. | **shown**: 0.50 [0.40, 0.60], 30 pictures |"
-    )
+    table = "| claim | m |\n|---|---|\n| C1.a: It falls. | **shown**, 0.50 [0.40, 0.60], n = 30 |"
+    table += "\n| C1.b: It stays. | pope: **refuted**, 0.10 [0.00, 0.20], n = 30"
+    table += "<br>chair: **shown**, 0.00 [-0.10, 0.10], n = 20 |"
     table += "\n| C2: Why. | **not testable here** |"
     said = r"a: 0.123 [0.1, 0.2], 7 pictures<br>b \| c: 0.123, 7 pictures"
     assert text == before.format(said, table)
