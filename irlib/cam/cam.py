@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +12,9 @@ from irlib import doors
 from irlib.cam.asking import check_gradients, check_inputs, check_settings, sites_and_layers
 from irlib.cam.maps import Maps
 from irlib.cam.saving import share_out
+from irlib.cam.seeing import encoded
 from irlib.cam.slopes import features_and_slopes
 from irlib.cam.targets import logits_of
-from irlib.hooks.hooks import rows
 from irlib.inputs.records import Answer, Inputs
 from irlib.models.spelling import spelled
 
@@ -126,7 +125,7 @@ def llava_cam(
     for start in range(0, len(jobs), most):
         mine = jobs[start : start + most]
         noisy = _noisy(vlm, whole.take(mine), noise, [draws[row] for row in mine])
-        seen, grids = _encoded(vlm, noisy)
+        seen, grids = encoded(vlm, noisy)
         heats = features_and_slopes(
             vlm, seen, sites, layers,
             [at[row] for row in mine],
@@ -159,26 +158,6 @@ def _noisy(vlm, whole, noise, draws) -> Inputs:
         grain = noise * vlm.family.noise(pixels.cpu(), processor, draw)
         visual.append(row | {"pixel_values": pixels + grain.to(pixels)})
     return replace(whole, visual=tuple(visual))
-
-
-def _encoded(vlm, noisy) -> tuple[Inputs, list]:
-    """The inputs with their pictures through the vision tower, and the grids to lay heat on."""
-    with _bridge(vlm) as crossed:
-        seen = vlm.encode(noisy)
-    if not crossed:
-        return seen, list(noisy.grids)
-    weights = torch.stack([each.cpu() for each in crossed.values()]).mean(0).numpy()
-    pairs = zip(noisy.grids, weights, strict=True)  # weights [row, token, key]
-    # the keys are the patches, and before them one of the whole picture, which has no place
-    return seen, [grid.through(mine[:, -grid.shape[0] * grid.shape[1] :]) for grid, mine in pairs]
-
-
-def _bridge(vlm):
-    """Collects what stands between image tokens and patches: head-averaged weights by layer."""
-    if vlm.family.bridge is None:
-        return nullcontext({})
-    module, attentions = vlm.family.bridge(vlm.model)
-    return rows(module, None, reduce=lambda weights, _: weights.mean(1), attentions=attentions)
 
 
 def _heat(features, slopes, relu_grad, threshold, pool="mean") -> Tensor:

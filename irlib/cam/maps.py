@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
+from irlib.cam.pointing import pointing
 from irlib.inputs.grids import Grid
 from irlib.plots.cells import asked
 from irlib.plots.single import picture_and_maps
@@ -110,16 +111,10 @@ class Maps:
         the raw maximum. NaN where the map is zero everywhere, or the sample has no boxes; `peak` is
         NaN only where the answer is empty.
         """
-        covered = self.grid.cover(self.boxes) if len(self.boxes) else np.nan
-        centres = self.grid.cells.reshape(-1, 2, 2).mean(1)
         table = []
         for layer, heat in zip(self.layers, self.heat, strict=True):
-            centre = centres[heat.argmax()]
-            hit = ((self.boxes[:, :2] <= centre) & (centre < self.boxes[:, 2:])).all(1).any()
-            known = heat.max() > 0 and len(self.boxes) > 0
-            inside = (heat * covered).sum() / heat.sum() if known else np.nan
-            hit = float(hit) if known else np.nan
-            table.append((layer, inside, np.mean(covered), hit, float(heat.max())))
+            inside, area, hit = pointing(self.grid, heat, self.boxes)
+            table.append((layer, inside, area, hit, float(heat.max())))
         table = pd.DataFrame(table, columns=["layer", "inside", "area", "hit", "peak"])
         head = {"model": self.model, "task": self.task, "sample": self.sample.key}
         return pd.DataFrame(head | {"site": self.site}, index=table.index).join(table)

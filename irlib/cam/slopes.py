@@ -57,7 +57,7 @@ def features_and_slopes(
         )
         slopes = dict(zip(zeros, torch.autograd.grad(z, list(zeros.values())), strict=True))
         zeros.clear()
-    _check(vlm, list(slopes.values()))
+    check(vlm, list(slopes.values()))
     sizes = inputs.spans.image.sum(1).tolist()
     return {
         key: list(map(reduce, features.pop(key).split(sizes), slopes.pop(key).split(sizes)))
@@ -65,7 +65,7 @@ def features_and_slopes(
     }
 
 
-def _check(vlm, slopes):
+def check(vlm, slopes) -> None:
     """Refuse slopes that overflow; where they vanish, few bits are the likely reason but not the
     only one: with the picture hidden from layer 0 on, or at the last layer, a zero is a result."""
     few = vlm.quantization or str(vlm.dtype)
