@@ -11,18 +11,18 @@ from irlib.hooks.hooks import attend, edit
 from irlib.hooks.probe import weigh
 from irlib.inputs.records import Inputs
 
-Total = Callable[[int, Tensor], Tensor]
 
+def image_slopes(
+    vlm, inputs: Inputs, at: Sequence[Tensor], total: Callable[[int, Tensor], Tensor]
+) -> tuple[dict[int, tuple[Tensor, Tensor]], Tensor]:
+    """`(A, dz/dA)` by layer, both `[head, query, token]`, and dz/de `[token, channel]`, in float32.
 
-def attention_and_slopes(
-    vlm, inputs: Inputs, at: Sequence[Tensor], total: Total
-) -> dict[int, tuple[Tensor, Tensor]]:
-    """`(A, dz/dA)` by layer, both `[head, query, token]` in float32, of the only row of `inputs`.
-
-    A are the attention weights that the rows which predict the answer (query) give the image
-    tokens, z is `total(0, logits)` at the positions `at[0]`. The gradient is that of a zero added
-    to these weights behind the softmax, each weight a variable of its own. Raises `ValueError` for
-    slopes that are not finite and for a model that caps its attention scores.
+    Of the only row of `inputs`, from one forward and one backward. A are the attention weights that
+    the rows which predict the answer (query) give the image tokens, e what the first decoder layer
+    is given of these (what a family adds to them in later layers is not in it), z is `total(0,
+    logits)` at the positions `at[0]`. The gradient is that of a zero added: to the weights behind
+    the softmax, each a variable of its own, and to the embeddings. Raises `ValueError` for slopes
+    that are not finite and for a model that caps its attention scores.
     """
     image, asking = (
         mask[0].nonzero().flatten() for mask in (inputs.spans.image, inputs.spans.predicting)
@@ -42,35 +42,20 @@ def attention_and_slopes(
         added = zeros[layer][None].to(seen.dtype) @ seen
         return output.index_add(2, asking.to(output.device), added)
 
-    with torch.enable_grad(), attend(vlm.decoder, attention):
-        slopes = _slopes(vlm, inputs, at, total, zeros)
-    return {layer: (weights[layer], slopes[layer].float()) for layer in sorted(slopes)}
-
-
-def embedding_slopes(vlm, inputs: Inputs, at: Sequence[Tensor], total: Total) -> Tensor:
-    """dz/de `[token, channel]` in float32, e what the first decoder layer is given of the image.
-
-    Of the only row of `inputs`; z as in `attention_and_slopes`. What a family adds to the image's
-    rows in later layers is not in it. Raises `ValueError` for slopes that are not finite.
-    """
-    image, zeros = inputs.spans.image[0].nonzero().flatten(), {}
-
-    def add_zero(key, args, kwargs):
+    def add_zero(_, args, kwargs):
         here = image.to(args[0].device)
-        zeros[key] = torch.zeros_like(args[0][0, here].detach(), requires_grad=True)
-        states = args[0].detach().index_add(1, here, zeros[key][None])
-        return (states, *args[1:]), kwargs
+        zeros["e"] = torch.zeros_like(args[0][0, here].detach(), requires_grad=True)
+        return (args[0].detach().index_add(1, here, zeros["e"][None]), *args[1:]), kwargs
 
-    with torch.enable_grad(), edit({0: vlm.decoder.layers[0]}, add_zero, at="input", once=True):
-        slopes = _slopes(vlm, inputs, at, total, zeros)
-    return slopes[0].float()
-
-
-def _slopes(vlm, inputs, at, total, zeros) -> dict[int, Tensor]:
-    """The slope of the target in each of `zeros`, which one forward fills."""
     first = int(at[0].min())
-    logits = vlm.forward(inputs, logits_to_keep=inputs.length - first)
-    z = total(0, logits[0, at[0].to(logits.device) - first].float())
-    slopes = dict(zip(zeros, torch.autograd.grad(z, list(zeros.values())), strict=True))
+    with (
+        torch.enable_grad(),
+        attend(vlm.decoder, attention),
+        edit({0: vlm.decoder.layers[0]}, add_zero, at="input", once=True),
+    ):
+        logits = vlm.forward(inputs, logits_to_keep=inputs.length - first)
+        z = total(0, logits[0, at[0].to(logits.device) - first].float())
+        slopes = dict(zip(zeros, torch.autograd.grad(z, list(zeros.values())), strict=True))
     check(vlm, list(slopes.values()))
-    return slopes
+    embedded = slopes.pop("e").float()
+    return {layer: (weights[layer], slopes[layer].float()) for layer in sorted(slopes)}, embedded

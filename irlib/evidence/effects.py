@@ -82,6 +82,7 @@ def _of_flow(effect: Callable) -> Callable:
 def _insertion(ground) -> pd.DataFrame:
     """Inserted minus deleted, mean over sizes: a row a picture, a column a map."""
     table = ground.of("maps")
+    one(table, ("layer",))  # of each map its mean over layers
     table = table.assign(gain=table["inserted"] - table["deleted"])
     return table.pivot_table(index="picture", columns="map", values="gain")
 

@@ -10,7 +10,7 @@ import torch
 
 from irlib.cam.slopes import features_and_slopes
 from irlib.cam.targets import logits_of
-from irlib.cam.weights import attention_and_slopes, embedding_slopes
+from irlib.cam.weights import image_slopes
 from irlib.hooks.hooks import rows
 from irlib.inputs.records import Answer, Inputs
 from irlib.interventions.chosen import Choice, logprobs_with
@@ -120,15 +120,18 @@ class _One:
             self.vlm.forward(self.whole, logits_to_keep=1)
         return np.stack([seen[layer][0].float().cpu().numpy() for layer in sorted(seen)])
 
+    @cached_property
+    def slopes(self) -> tuple:
+        return image_slopes(self.vlm, self.whole, *self.target)
+
     def weighted(self) -> np.ndarray:
         """Attention x gradient, `[layer, token]`."""
-        found = attention_and_slopes(self.vlm, self.whole, *self.target)
-        each = [(weights * slope).clamp_min(0).mean((0, 1)) for weights, slope in found.values()]
+        each = [(a * slope).clamp_min(0).mean((0, 1)) for a, slope in self.slopes[0].values()]
         return np.stack([heat.cpu().numpy() for heat in each])
 
     def steepness(self) -> np.ndarray:
         """The gradient's norm at each image token's embedding, `[token]`."""
-        return embedding_slopes(self.vlm, self.whole, *self.target).norm(dim=-1).cpu().numpy()
+        return self.slopes[1].norm(dim=-1).cpu().numpy()
 
     def left_out(self) -> np.ndarray:
         """What the answer's probability loses without each image token, `[token]`, of any sign."""

@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from irlib.cam.cam import llava_cam
 from irlib.cam.targets import logits_of
-from irlib.cam.weights import attention_and_slopes
+from irlib.cam.weights import image_slopes
 from irlib.evidence import heat, rulers, swaps
 from irlib.hooks.hooks import attend, edit
 from irlib.interventions.truncation import truncate
@@ -155,7 +155,7 @@ def test_a_weight_that_moves_moves_the_target_by_its_slope(tiny_llava, boxed):
     answer = tiny_llava.answer(inputs)
     whole = inputs.followed_by(answer)
     at, total = logits_of(tiny_llava, inputs, answer, whole, "answer")
-    _, slope = attention_and_slopes(tiny_llava, whole, at, total)[3]
+    _, slope = image_slopes(tiny_llava, whole, at, total)[0][3]
     image, asking = whole.spans.image[0].nonzero().flatten(), int(at[0])
     found = []
     for step in (1e-2, -1e-2):
