@@ -121,11 +121,12 @@ def _row(run, shape, prompt) -> tuple[float, float, float, float]:
         )
         read = prompt.new * costs.cache(shape, prompt.length)
         return passes, naive, costs.sweep(shape, prompt, layers=layers), read
-    passes = run.answers + run.flows + 2 * run.cams + run.tested
+    tested = run.tested + run.alone * prompt.image
+    passes = run.answers + run.flows + 2 * run.cams + tested
     probed = prompt.length + prompt.new if run.everywhere else None
     flops = run.answers * costs.answer(shape, prompt) + run.cams * costs.cam(shape, prompt)
     flops += run.flows * costs.flow(shape, prompt, rows=probed)
-    flops += run.tested * costs.flow(shape, prompt, rows=0)
+    flops += tested * costs.flow(shape, prompt, rows=0)
     read = run.answers * prompt.new * (shape.weights + costs.cache(shape, prompt.length))
     return passes, passes, flops, read
 

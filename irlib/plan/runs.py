@@ -21,9 +21,9 @@ class Run:
     probed, at the answer's positions or, with `everywhere`, at all; `cams` noisy copies, each one
     forward and one backward.
     `sweep` is "all" for every layer, "one" for one layer and the untouched model. With `example` it
-    is done for one of the rows alone. `tested` are passes with some image tokens hidden. Rows are
-    those of `load_task`, one a picture unless `per_picture` says otherwise. `model` is another than
-    the notebook's own.
+    is done for one of the rows alone. `tested` are passes with some image tokens hidden, `alone`
+    such passes for each image token of the picture. Rows are those of `load_task`, one a picture
+    unless `per_picture` says otherwise. `model` is another than the notebook's own.
     """
 
     task: str
@@ -38,6 +38,7 @@ class Run:
     sweep: str = ""
     example: bool = False
     tested: int = 0
+    alone: int = 0
     per_picture: int | None = 1
     model: str | None = None
 
@@ -86,8 +87,39 @@ def _claims(p: Mapping) -> list[Run]:
     ]
 
 
+def _faithfulness(p: Mapping) -> list[Run]:
+    """Maps of two questions a picture; of the first of some, passes with tokens hidden."""
+    layered = [m for m in p["maps"] if m.startswith(("cam ", "token ", "attention"))]
+    sloped = any(m.startswith(("cam ", "token ")) for m in layered)
+    sloped += bool({"attention x gradient", "gradient norm"} & {*p["maps"]})
+    each = {"answers": 1, "flows": int("attention" in layered), "cams": sloped}
+    rankings = len(p["maps"]) + p["depths"] * len(layered)
+    hidden = {
+        "tested": 2 + 2 * len(p["shares"]) * rankings,
+        "alone": p["maps"].count("leave one out"),
+    }
+    few = min(p["n"], p["explained"])
+    return [
+        Run(task=task, n=n, seed=p["seed"], per_picture=most, **each, **more)
+        for task in p["tasks"]
+        for n, most, more in ((2 * p["n"], 2, {}), (few, 1, hidden))
+    ]
+
+
+def _topk(p: Mapping) -> list[Run]:
+    """An answer for every ranking, number and layer, and for none kept."""
+    maps = [m for m in p["rankings"] if m != "last row"]
+    sloped = any(m.startswith(("cam ", "token ")) for m in maps)
+    sloped += bool({"attention x gradient", "gradient norm"} & {*maps})
+    cells = p["depths"] * (len(p["kept"]) * len(p["rankings"]) + 1)
+    flows = ("last row" in p["rankings"]) + ("attention" in maps)
+    return _each(p["tasks"], p, answers=1, flows=flows, cams=sloped, tested=cells)
+
+
 RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
     "claims": _claims,
+    "fig11_faithfulness": _faithfulness,
+    "fig12_topk": _topk,
     "fig1_information_flow": lambda p: _flow(p, everywhere=True),
     "fig2_attention_shares": lambda p: [
         *_flow(p),

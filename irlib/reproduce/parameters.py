@@ -29,8 +29,9 @@ class Range:
 
 COUNT, SHARE, LAYER = Range(least=1), Range(least=0, most=1), Range(least=0, in_model=True)
 RANGES: Mapping[str, Range] = MappingProxyType({
-    **dict.fromkeys(("n", "captions", "shown", "copies"), COUNT),
+    **dict.fromkeys(("n", "captions", "shown", "copies", "explained", "kept", "depths"), COUNT),
     "margin": SHARE,
+    "shares": Range(least=1e-4, most=1),
     **dict.fromkeys(("task", "tasks"), Range(choices=tuple(TASKS))),
     "seed": Range(least=0, most=2**32 - 1),
     "row": Range(least=0),

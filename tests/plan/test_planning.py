@@ -10,7 +10,7 @@ import pytest
 
 import irlib
 from irlib import cli, load_task, store
-from irlib.evidence import across, claims, rulers, swaps
+from irlib.evidence import across, claims, heat, kept, rulers, swaps
 from irlib.models.families import VICUNA
 from irlib.models.vlm import VLM
 from irlib.plan import costs
@@ -22,7 +22,7 @@ from irlib.reproduce.parameters import declared as parameters_of
 
 FOLDER, FIGURES = store.root() / "notebooks", jobs.stems()
 SMALL = {
-    "n": 3, "captions": 2, "copies": 2, "shown": 1, "seed": 3,
+    "n": 3, "captions": 2, "copies": 2, "shown": 1, "seed": 3, "explained": 2, "depths": 2,
     "beside": [], "models": ["mini-llava"], "published": ["LLaVA-1.5"],
     "controls": ["mini-instructblip"],  # it reads the words of another: its tokens are the same
 }  # fmt: skip
@@ -57,11 +57,27 @@ def called(stem, parameters, monkeypatch) -> Counter:
     for place in (irlib, across):
         counting(place, "sweep", swept)
 
-    def explained(args, _):  # of each sample: two sizes, in and out, of every map; all and none
-        each = {"answers": 1, "flows": 1, "cams": 1, "tested": 4 * len(args[2]) + 2}
-        return {name: count * len(args[1]) for name, count in each.items()}
+    def made(maps):  # a backward for features, one for weights and embeddings
+        slopes = any(" " in name and name in heat.SLOPED for name in maps)
+        slopes += bool({"attention x gradient", "gradient norm"} & {*maps})
+        return {"answers": 1, "flows": int("attention" in maps), "cams": slopes}
+
+    def explained(args, kwargs):  # of each sample, in and out of each size; all and none
+        maps, sizes, layers = args[2], kwargs.get("sizes", (1, 4)), kwargs.get("layers", ())
+        rankings = len(maps) + len(layers) * sum(name in heat.LAYERED for name in maps)
+        each = made(maps) | {"tested": bool(sizes) * (2 + 2 * len(sizes) * rankings)}
+        each["alone"] = maps.count("leave one out")
+        return {name: count * len(args[1]) for name, count in each.items() if count}
+
+    def enough(args, kwargs):
+        rankings, layers, counts = args[2], kwargs["layers"], kwargs["counts"]
+        each = made([name for name in rankings if name != kept.LAST_ROW])
+        each["flows"] += kept.LAST_ROW in rankings
+        each["tested"] = len(layers) * (len(rankings) * len(counts) + 1)
+        return {name: count * len(args[1]) for name, count in each.items() if count}
 
     counting(rulers, "faithfulness", explained)
+    counting(kept, "top_tokens", enough)
     counting(swaps, "own_box", lambda args, _: dict.fromkeys(("answers", "cams"), 2 * len(args[1])))
     scope = {"display": lambda *_: None}
     for cell in nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4).cells:
@@ -92,7 +108,7 @@ def test_a_notebook_calls_what_its_entry_says(stem, monkeypatch, tmp_path):
     told = Counter({"saved": 1})
     for run in runs(stem, parameters):
         rows = len(rows_of(run, parameters["source"])[0])
-        kinds = ("answers", "flows", "cams", "tested")
+        kinds = ("answers", "flows", "cams", "tested", "alone")
         told.update({name: rows * getattr(run, name) for name in kinds})
         if run.sweep:
             how = "all" if run.sweep == "all" else "1 of them"

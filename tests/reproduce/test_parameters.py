@@ -20,6 +20,8 @@ FREE = {
     "others",
     "kind",
     "ocr",
+    "maps",
+    "rankings",
 }  # checked as what is there
 TOLD = {
     path.stem: {name: value for name, (_, value) in declared(path).items()}
