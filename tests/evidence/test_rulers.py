@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import families
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -11,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from irlib.cam.cam import llava_cam
 from irlib.cam.targets import logits_of
 from irlib.cam.weights import image_slopes
-from irlib.evidence import heat, rulers, swaps
+from irlib.evidence import estimate, heat, mean_effect, rulers, swaps
 from irlib.hooks.hooks import attend, edit
 from irlib.interventions.truncation import truncate
 from irlib.tasks.samples import Box
@@ -200,6 +201,22 @@ def test_every_map_can_be_had_of_every_family_and_none_is_costly_unasked(name, f
         assert told[["inserted", "deleted"]].notna().all(axis=None)
     assert told[["whole", "none"]].notna().all(axis=None)
     assert set(table.loc[table["layer"] == 0, "map"]) == set(heat.LAYERED) - lost
+
+
+def test_a_picture_is_one_number_however_many_questions_it_has():
+    told = {
+        "picture": ["p", "p", "q", "r"], "map": "box", "layer": np.nan,
+        "inside": [0.4, 0.8, 0.6, 1.0],
+        "area": 0.2, "hit": [1, 0, 1, 1.0], "other": [0.1, 0.3, np.nan, 0.5], "inserted": np.nan,
+        "deleted": np.nan,
+    }  # fmt: skip
+    table = rulers.by_map(pd.DataFrame(told)).set_index("measure")
+    assert list(table.index) == ["hit", "lift", "own"]
+    assert table["value"].tolist() == pytest.approx([2.5 / 3, (3 + 3 + 5) / 3, (0.4 + 0.5) / 2])
+    assert table["n"].tolist() == [3, 3, 2]
+    exact, mean = estimate([0.5, 1, 1], within=(0, 1)), mean_effect(pd.Series([3.0, 3, 5]))
+    ends = table[["low", "high"]].to_numpy().tolist()
+    assert ends[:2] == [[exact.low, exact.high], pytest.approx([mean.low, mean.high])]
 
 
 def test_what_ranks_nothing_has_no_insertion(tiny_llava, boxed):
