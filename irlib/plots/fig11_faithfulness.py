@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from irlib.plots.page import EDGE, PAGE, Drawing, styled
+from irlib.plots.page import EDGE, PAGE, SMALL, Drawing, styled
 from irlib.plots.style import (
     BLACK,
     COUNTED,
@@ -16,10 +16,11 @@ from irlib.plots.style import (
     LIGHT,
     SERIES,
     count,
+    inches,
     ink,
-    label_ends,
     layer_axis,
     require,
+    spread,
 )
 
 NAMES = {
@@ -125,15 +126,12 @@ def _lines(axes: Axes, rows: pd.DataFrame, means: pd.DataFrame, measure: str, co
     for name, row in rulers.iterrows():
         axes.axhline(row["value"], color=GREY, lw=0.7, ls=RULERS[name], zorder=1)
     layer_axis(axes, rows["layer"].astype(int))
-    right = axes.get_xlim()[1]
-    shift = 0.02 * np.ptp(axes.get_xlim())
-    if measure != "lift":  # heights on the page are even there
-        label_ends(axes, right + shift, [(n, r["value"], GREY) for n, r in rulers.iterrows()],
-                   size=6.5)  # fmt: skip
-    else:
-        for name, row in rulers.iterrows():
-            if name != "centre":  # random and it stand at chance both
-                axes.text(right + shift, row["value"], name, fontsize=6.5, va="center", color=GREY)
+    way = axes.transData + axes.transAxes.inverted()  # even heights, on a scale of logarithms too
+    heights = [way.transform((0, value))[1] for value in rulers["value"]]
+    gap = SMALL * 1.2 / 72 / inches(axes)[1]
+    for name, height in zip(rulers.index, spread(heights, gap, 0, 1), strict=True):
+        axes.text(1.02, height, name, transform=axes.transAxes, va="center", fontsize=SMALL,
+                  color=GREY)  # fmt: skip
 
 
 def _scale(axis, set_scale, set_limits, rows: pd.DataFrame, measure: str) -> None:

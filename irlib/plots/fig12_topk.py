@@ -17,7 +17,7 @@ NAMES = {"last row": "attention of the last row", "token post_attention": "LLaVA
 LEFT, GAP, TOP, HIGH, ABREAST = 0.45, 0.14, 0.42, 1.45, 4
 FOOT = (
     "From layer L on text sees only so many image tokens, the best of a ranking; 0: none. Dashed: "
-    "all tokens, the untouched model. 95 % interval over pictures, exact. Random is what any other "
+    "all tokens, the untouched model. 95 % interval over pictures. Random is what any other "
     "ranking must beat; LLaVA-CAM knows the model's answer, the box what is asked. "
 )
 

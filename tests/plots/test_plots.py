@@ -275,6 +275,38 @@ def measured():
     return pd.read_csv(Path(__file__).parents[2] / "data" / "paper" / "cliffs.csv")
 
 
+def judged_maps(layers=LAYERS):
+    """What map_faithfulness() takes: means over layers of all maps, and by layer of some."""
+    layered = ["cam post_attention", "token post_attention", "attention", "attention x gradient"]
+    others, rows = ["gradient norm", "leave one out", "random", "centre", "box"], []
+    for place, name in enumerate(layered + others):
+        for measure, value in (("hit", 0.1), ("lift", 0.9), ("own", 0.0), ("gain", -0.9)):
+            step = {"lift": 0.9, "hit": 0.1}.get(measure, 0.2) * place
+            rows.append((name, np.nan, measure, value + step, value + step / 2, value + step + 0.1))
+        for layer in range(layers) if name in layered else ():
+            rows.append(
+                (name, layer, "lift", 1 + place + layer / 9, 0.5 + place, 2 + place + layer)
+            )
+            if layer in (0, layers // 2, layers - 2):
+                rows.append((name, layer, "gain", -0.8 + place / 4, -0.9, 0.4))
+    rows.remove(next(row for row in rows if row[0] == "leave one out" and row[2] == "own"))
+    table = pd.DataFrame(rows, columns="map layer measure value low high".split())
+    return table.assign(n=SAMPLES)
+
+
+def few_tokens(layers=LAYERS, depths=4):
+    """What tokens_kept() takes."""
+    rows = [("untouched", layers, 64, 0.96, 0.9, 1.0)]
+    for layer in np.linspace(1, layers - 1, depths).round().astype(int):
+        rows.append(("none", layer, 0, 0.2, 0.1, 0.3))
+        for place, name in enumerate(("last row", "token mlp", "box", "centre", "random")):
+            for kept in (1, 4, 16, 144):
+                value = min(1, 0.2 + kept / 200 + place / 20)
+                rows.append((name, layer, kept, value, value - 0.1, min(1, value + 0.1)))
+    table = pd.DataFrame(rows, columns="ranking layer kept value low high".split())
+    return table.assign(n=SAMPLES)
+
+
 BUILDERS = {
     "information_flow": lambda n: plots.information_flow(depths(n), model="tiny"),
     "attention_shares": lambda n: plots.attention_shares(
@@ -333,6 +365,11 @@ BUILDERS = {
     "truncation_diagram": lambda n: plots.truncation_diagram(
         shares(n), attention(), attention(hidden=True), PARTS, layer=8, model="tiny", question=LONG
     ),
+    "map_faithfulness": lambda n: plots.map_faithfulness(
+        judged_maps(n), model="tiny", sizes="6.25 % and 25 %"
+    ),
+    "tokens_kept": lambda n: plots.tokens_kept(few_tokens(n), model="tiny"),
+    "tokens_kept_seven": lambda n: plots.tokens_kept(few_tokens(n, 7), model="tiny"),
     "no_picture_needed": lambda n: plots.no_picture_needed(*cards(), model="tiny"),
     "generalisation": lambda n: plots.generalisation(ours(), published()),
     "explore_view": lambda n: plots.explore_view(
@@ -416,7 +453,8 @@ def test_a_figure_names_its_models_and_says_how_layers_count(name):
 def test_letters_of_panels_stand_on_the_line_of_their_titles(name, monkeypatch):
     figure = drawn(name)
     letters = [t for t in figure.texts if t.get_text() in list("ABCDE") and t.get_fontsize() == 10]
-    lone = ("information_flow", "information_flow_first", "generalisation")
+    lone = ("information_flow", "information_flow_first", "generalisation", "tokens_kept",
+            "tokens_kept_seven")  # fmt: skip
     assert bool(letters) != (name in lone or name.startswith("explore_view"))
     letters.sort(key=lambda t: (-round(t.get_position()[1], 3), t.get_position()[0]))  # as read
     assert [t.get_text() for t in letters] == sorted(t.get_text() for t in letters)
@@ -665,6 +703,29 @@ def test_shares_fill_their_axis_and_never_pass_one():
 def test_panels_of_one_question_name_it():
     for name in ("attention_shares", "truncation_diagram"):
         assert " ".join(LONG.split()) in " ".join(words(drawn(name)).split())
+
+
+def test_maps_stand_at_their_values_and_what_nobody_measured_is_a_dash():
+    table, figure = judged_maps(), drawn("map_faithfulness")
+    for axes, measure in zip(figure.axes, ("hit", "lift", "own", "gain"), strict=False):
+        rows = table[table["layer"].isna() & (table["measure"] == measure)]
+        dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+        assert dots == pytest.approx(rows["value"].tolist())
+        assert [t.get_text() for t in axes.texts] == ["–"] * (9 - len(rows))
+    each = table[table["layer"].notna()].groupby("map", sort=False)
+    for line, (_, rows) in zip(figure.axes[4].lines[:4], each, strict=True):
+        assert line.get_ydata() == pytest.approx(rows.query("measure == 'lift'")["value"].tolist())
+
+
+def test_every_panel_of_kept_tokens_begins_at_none_and_draws_each_ranking():
+    table, figure = few_tokens(), drawn("tokens_kept")
+    for axes, layer in zip(figure.axes[1:], sorted(set(table["layer"]) - {LAYERS}), strict=True):
+        drawn_lines = [line for line in axes.lines if line.get_marker() == "o"]
+        rows = table[(table["layer"] == layer) & (table["ranking"] != "none")]
+        for line, (_, mine) in zip(drawn_lines, rows.groupby("ranking", sort=False), strict=True):
+            assert line.get_ydata() == pytest.approx([20, *(100 * mine["value"])])
+        dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert [line.get_ydata()[0] for line in dashed] == [96]
 
 
 def test_every_share_of_at_least_half_a_percent_bears_its_number():
