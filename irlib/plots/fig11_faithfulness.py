@@ -125,6 +125,9 @@ def _lines(axes: Axes, rows: pd.DataFrame, means: pd.DataFrame, measure: str, co
     rulers = means[means["map"].isin(RULERS) & means["value"].notna()].set_index("map")
     for name, row in rulers.iterrows():
         axes.axhline(row["value"], color=GREY, lw=0.7, ls=RULERS[name], zorder=1)
+    if rows.empty:
+        axes.set_xticks([])
+        return
     layer_axis(axes, rows["layer"].astype(int))
     way = axes.transData + axes.transAxes.inverted()  # even heights, on a scale of logarithms too
     heights = [way.transform((0, value))[1] for value in rulers["value"]]
@@ -137,7 +140,9 @@ def _lines(axes: Axes, rows: pd.DataFrame, means: pd.DataFrame, measure: str, co
 def _scale(axis, set_scale, set_limits, rows: pd.DataFrame, measure: str) -> None:
     """The scale of a measure: shares from 0 to 1, ratios by their logarithm."""
     low, high = rows[["low", "value"]].min().min(), rows[["high", "value"]].max().max()
-    if measure == "lift":
+    if np.isnan(low):  # nobody measured it: rows without boxes
+        axis.set_major_locator(NullLocator())
+    elif measure == "lift":
         low, high = max(min(low, 0.9), TICKS[0]), max(high, 2.2)
         set_scale("log")
         set_limits(low / 1.15, high * 1.15)

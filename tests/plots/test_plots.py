@@ -717,6 +717,13 @@ def test_maps_stand_at_their_values_and_what_nobody_measured_is_a_dash():
         assert line.get_ydata() == pytest.approx(rows.query("measure == 'lift'")["value"].tolist())
 
 
+def test_maps_of_rows_without_boxes_explain_and_show_nothing(monkeypatch):
+    table = judged_maps().query("measure == 'gain' and map != 'box'")
+    figure = plots.map_faithfulness(table, model="tiny", sizes="25 %")
+    assert_apart(drawn_texts(figure, monkeypatch), figure.bbox)
+    assert [len(axes.texts) for axes in figure.axes[:4]] == [8, 8, 8, 0]
+
+
 def test_every_panel_of_kept_tokens_begins_at_none_and_draws_each_ranking():
     table, figure = few_tokens(), drawn("tokens_kept")
     for axes, layer in zip(figure.axes[1:], sorted(set(table["layer"]) - {LAYERS}), strict=True):

@@ -54,7 +54,10 @@ def outside(stem: str, name: str) -> list[object]:
         return several if name == "tasks" else ["vqa", "", "POPE", "pope ", "../pope"]
     top = 12 if allowed.in_model else allowed.most + 1e-9 if allowed.most == 1 else allowed.most + 1
     numbers = [allowed.least - 1, -(10**9), *([top] if top < 1e99 else [])]
-    return [*numbers, "1e999", "-1e999", "nan", "inf", "a", "", "None", "[1]", "True"]
+    texts = ["1e999", "-1e999", "nan", "inf", "a", "", "None", "True"]
+    if isinstance(TOLD[stem][name], list):
+        return [[], *([number] for number in numbers), *texts, "1", "[None]", "[True]", "['a']"]
+    return [*numbers, *texts, "[1]"]
 
 
 @pytest.mark.parametrize(("stem", "name"), EACH)
