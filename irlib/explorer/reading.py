@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irlib import __version__
+from irlib.evidence.rulers import faithfulness
 from irlib.explorer import maps as drawn
 from irlib.explorer import packing
 from irlib.explorer.words import words_of
@@ -23,10 +24,10 @@ WINDOW = 3  # layers that a route is cut in at a time
 BEYOND = 8  # tokens that a changed answer may be longer than the untouched one: it is another then
 
 
-def asked(vlm, inputs: Inputs, answer: Answer, model: dict) -> dict:
+def asked(vlm, inputs: Inputs, answer: Answer, model: dict, *, said: str) -> dict:
     """What was asked and answered: picture, cells, boxes, words, and what it was made from.
 
-    `model` is how the model is known: `name`, what `load` takes for it, `sha256`.
+    `model` is how the model is known, `name` and `sha256`; `said` what vlm.prepare took.
     """
     (sample,), grid = inputs.samples, inputs.grid
     right = score(sample, answer.text)["score"] >= 0.5 if sample.reference else None
@@ -49,24 +50,16 @@ def asked(vlm, inputs: Inputs, answer: Answer, model: dict) -> dict:
         },
         "boxes": [[box.label, *packing.numbers([box.x0, box.y0, box.x1, box.y1])]
                   for box in sample.boxes],
-        "python": python(sample, model["load"]),
+        "python": [
+            "from irlib import attention_flow, llava_cam, load, load_task, truncate", "",
+            f"vlm = load({model['name']!r})", f"inputs = vlm.prepare({said})",
+            "answer = vlm.answer(inputs)",
+        ],
         "provenance": {
-            "irlib": __version__, "model": {"name": model["name"], "sha256": model["sha256"]},
+            "irlib": __version__, "model": model,
             "rows": provenance.rows(sample), **provenance.surroundings(),
         },
     }  # fmt: skip
-
-
-def python(sample, model: str) -> list[str]:
-    """The lines that ask the same: the model, the inputs and the answer."""
-    lines = ["from irlib import attention_flow, llava_cam, load, load_task, truncate", ""]
-    lines.append(f"vlm = load({model!r})")
-    if sample.reference:
-        lines.append(f"inputs = vlm.prepare(load_task({sample.task!r}, keys=[{sample.key!r}]))")
-    else:
-        image = "" if sample.image is None else f", image={sample.key!r}"
-        lines.append(f"inputs = vlm.prepare(question={sample.question!r}{image})")
-    return [*lines, "answer = vlm.answer(inputs)"]
 
 
 def shown(
@@ -157,6 +150,33 @@ def _texts(every, inputs, most) -> list[str]:
     cut = most < inputs.limits()[0]
     ends = [" …" * (cut and len(every[layer].ids[0]) == most) for layer in sorted(every)]
     return [every[layer].text + end for layer, end in zip(sorted(every), ends, strict=True)]
+
+
+def faithful(vlm, inputs: Inputs, answer: Answer, *, size: float = 0.25) -> dict:
+    """How likely the answer is with the highest image tokens of each map alone, and without them.
+
+    `maps` by "site/pool", "attention" and the rulers "random", "centre", "box": [inserted,
+    deleted], as evidence.rulers has them, of maps that are a mean over layers; `whole` with all
+    image tokens, `none` with no one. Raises ValueError where image tokens have no place.
+    """
+    if inputs.grid is None or not inputs.grid.views:
+        raise ValueError(
+            "asked how faithful the maps are, found no picture whose image tokens have a place on "
+            "it; ask about a picture, with another model"
+        )
+    sample, pools = inputs.samples[0], {"mean": "cam", "token": "token"}
+    names = {f"{site}/{pool}": f"{kind} {site}"
+             for site in vlm.sites for pool, kind in pools.items()}  # fmt: skip
+    others = ["attention", "random", "centre", *["box"] * bool(sample.boxes)]
+    names |= {name: name for name in others}
+    table = faithfulness(vlm, sample, [*names.values()], sizes=[size])
+    found = {row["map"]: [row["inserted"], row["deleted"]] for row in table.to_dict("records")}
+    first = table.iloc[0]
+    return {
+        "size": size, "tokens": int(first["tokens"]), "whole": packing.numbers(first["whole"]),
+        "none": packing.numbers(first["none"]),
+        "maps": {name: packing.numbers(found[kind]) for name, kind in names.items()},
+    }  # fmt: skip
 
 
 def _different(texts: Sequence[str], untouched: str) -> dict:

@@ -1,31 +1,23 @@
 """A conversation with one model: what a page asks for, done in the background, one thing at a time.
 
-A `Session` knows nothing of widgets or servers: it is told messages and tells panels by name.
+A `Session` knows nothing of widgets or servers: it hears messages and tells panels by name.
 """
 
-import base64
-import binascii
-import io
 import logging
+import secrets
 import threading
 import warnings
 from collections.abc import Callable
 
-from irlib import store
-from irlib.evidence.rulers import faithfulness
 from irlib.explorer import reading
+from irlib.explorer.finding import Finder, Found
 from irlib.explorer.maps import attention_rows
-from irlib.explorer.packing import numbers
 from irlib.hooks.stopping import Stopped, stopping
 from irlib.store import provenance
-from irlib.tasks.loading import load_task
-from irlib.tasks.pictures import check_head, open_picture
 from irlib.tasks.protocols import TASKS
-from irlib.tasks.samples import Sample
 
 log = logging.getLogger(__name__)
 
-PANELS = ("asked", "shown", "strip", "routes", "faithful", "status", "tasks")
 ONE_AT_A_TIME = threading.Lock()  # hooks and transformers' registry are the process's
 EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
 
@@ -37,208 +29,133 @@ class Session:
     computes. What goes wrong is told in the panel "status", and the panels before it stay.
     """
 
-    def __init__(self, vlm, tell: Callable[[str, dict], None], *, source="bundled"):
-        self.vlm, self._tell, self.source = vlm, tell, source
-        self._rows, self._told, self._sizes = {}, {}, {}
-        self._over, self._thread, self._number = threading.Event(), None, 0
-        self._asked = None  # inputs, answer, attention of the question that is shown
-        self._names = tuple(TASKS) if source in ("bundled", "held") else ()
+    def __init__(self, vlm, tell: Callable[[str, dict], None], *, source: str = "bundled"):
+        self.vlm, self._tell, self.finder = vlm, tell, Finder(source)
+        self._over, self._number = threading.Event(), ""
+        self._over.set()
+        self._panels: dict[str, dict] = {}
+        self._picks: dict[tuple[int, ...], dict] = {}
+        self._found = self._read = self._model = None  # `_read`: inputs, answer, attention
 
     def hear(self, message: dict) -> threading.Thread | None:
-        """Do what a page asks for: {"do": "row" | "own" | "words" | "routes" | "faithful" |
-        "cancel"}; what is no such thing is told in the status."""
-        message = message if isinstance(message, dict) else {}
-        ways = {
-            "row": lambda: self.ask(lambda: self._row(message.get("task"), message.get("row", 0))),
-            "own": lambda: self.ask(lambda: self._own(message)),
-            "words": lambda: self._later(lambda: self._words(message.get("picked"))),
-            "routes": lambda: self._later(lambda: self._panel("routes", reading.routes)),
-            "faithful": lambda: self._later(self._faithful),
-            "cancel": self.cancel,
+        """Do what a page asks for, and return the thread that does it.
+
+        {"do": "row" (`task`, `row`) | "own" (`question`, and `path` or `name` and `data`) | "words"
+        (`picked`) | "routes" | "faithful" | "cancel"}; anything else is told in the status.
+        """
+        told = message if isinstance(message, dict) else {}
+        jobs = {
+            "row": lambda: self._question(self.finder.row(told.get("task"), told.get("row"))),
+            "own": lambda: self._question(self.finder.own(told, self._found)),
+            "words": lambda: self._words(told.get("picked")),
+            "routes": lambda: self._panel("routes", "cutting routes", reading.routes),
+            "faithful": lambda: self._panel("faithful", "measuring the maps", reading.faithful),
         }
-        if (do := message.get("do")) not in ways:
-            return self._status(error=f"asked to do {do!r}, found no such thing to do")
-        return ways[do]()
+        if told.get("do") == "cancel":
+            return self._over.set()
+        if told.get("do") not in jobs:
+            return self._status(error=f"asked to do {told.get('do')!r}, found no such thing to do")
+        return self._later(jobs[told["do"]])
 
-    def ask(self, find: Callable[[], tuple], *, wait: bool = False) -> threading.Thread | None:
-        """Ask what `find()` gives, a sample and its (task, row) or None; `wait` until it is told."""
-        return self._later(lambda: self._question(*find()), wait=wait)
+    def ask(self, find: Callable[[Finder], Found], *, wait: bool = True) -> threading.Thread | None:
+        """Ask what is found, and `wait` for all panels or leave it to a thread."""
+        return self._later(lambda: self._question(find(self.finder)), wait=wait)
 
-    def cancel(self) -> None:
-        """End what is being computed; what has been told stays."""
-        self._over.set()
+    def known(self) -> dict:
+        """The panels of the question that is shown; `picks` those of the words picked so far."""
+        return {**self._panels, "picks": list(self._picks.values())}
 
-    def known(self) -> dict[str, dict]:
-        """The panels of the question that is shown, and the words picked so far."""
-        picks = [self._told[key] for key in sorted(k for k in self._told if isinstance(k, tuple))]
-        return {**{k: v for k, v in self._told.items() if isinstance(k, str)}, "picks": picks}
+    def pick_each(self) -> None:
+        """Have the maps of each single word ready; ValueError where there is no answer yet."""
+        self._answered("the maps of each word")
+        for place in range(len(self._panels["asked"]["words"])):
+            self._later(lambda place=place: self._words([place]), wait=True)
+        self._later(lambda: self._words([]), wait=True)
 
     def _later(self, job: Callable[[], None], *, wait: bool = False) -> threading.Thread | None:
-        self._over.set()  # the job before this one
+        self._over.set()  # what is being computed for the question before
         self._over = over = threading.Event()
-
-        def work():
-            with ONE_AT_A_TIME:
-                self._work(job, over)
-
+        work = threading.Thread(target=self._work, args=(job, over), name="explorer", daemon=True)
         if wait:
-            return work()
-        self._thread = threading.Thread(target=work, name="irlib explorer", daemon=True)
-        self._thread.start()
-        return self._thread
+            return self._work(job, over)
+        work.start()
+        return work
 
-    def _work(self, job, over) -> None:
-        if over.is_set():
-            return
-        told = {"error": ""}
-        try:
-            with stopping(over.is_set), warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always")
-                self._status(busy="reading the question")
-                job()
-            told["note"] = " ".join(dict.fromkeys(str(one.message) for one in said))
-        except Stopped:
-            told["note"] = "stopped"
-        except EXPECTED as error:
-            log.debug("explorer", exc_info=True)
-            told["error"] = str(error) or type(error).__name__
-        if not over.is_set() or told.get("note") == "stopped":
-            self._status(**told)
+    def _work(self, job: Callable[[], None], over: threading.Event) -> None:
+        error = note = ""
+        with ONE_AT_A_TIME:
+            try:
+                with stopping(over.is_set), warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always")
+                    if over.is_set():
+                        raise Stopped("before it began")
+                    self._status(busy="reading the question")
+                    job()
+                kinds = (UserWarning, RuntimeWarning)
+                note = "\n".join(dict.fromkeys(str(w.message) for w in said if w.category in kinds))
+            except Stopped:
+                note = "stopped"
+            except EXPECTED as wrong:
+                log.debug("the explorer tells it in its place", exc_info=True)
+                error = str(wrong) or type(wrong).__name__
+            if over is self._over:  # else the next one tells how it goes
+                over.set()
+                self._status(error=error, note=note)
 
-    def _question(self, sample: Sample, place: tuple[str, int] | None) -> None:
-        vlm = self.vlm
-        inputs = vlm.prepare(sample)
+    def _question(self, found: Found) -> None:
+        inputs = self.vlm.prepare(found.sample)
         self._status(busy="answering", part=0.1)
-        answer = vlm.answer(inputs)
+        answer = self.vlm.answer(inputs)
         if not answer.spoken:
             raise ValueError(
-                f"asked {sample.question!r}, found that the model ended at once and said nothing; "
-                "ask another question"
+                f"asked {found.sample.question!r}, found that the model ended at once and said "
+                "nothing; ask another question"
             )
-        model = self._model()
-        asked = reading.asked(vlm, inputs, answer, model) | {"place": place}
-        self._number += 1
-        self._told, self._asked = {}, (inputs, answer, attention_rows(vlm, inputs, answer))
-        self._publish("asked", asked)
-        self._status(busy="maps of every layer", part=0.3)
+        attention = attention_rows(self.vlm, inputs, answer)
+        asked = reading.asked(self.vlm, inputs, answer, self._made_of(), said=found.inputs)
+        self._panels, self._picks, self._number = {}, {}, secrets.token_hex(6)
+        self._found, self._read = found, (inputs, answer, attention)
+        self._publish("asked", asked | {"place": found.place})
         self._words(())
-        self._status(busy="hiding the picture", part=0.6)
-        self._panel("strip", reading.strip)
+        self._panel("strip", "hiding the picture", reading.strip, part=0.6)
 
     def _words(self, picked) -> None:
-        if self._asked is None:
-            raise ValueError("asked for the maps of words, found no answer yet; ask a question")
-        inputs, answer, attention = self._asked
-        picked = tuple(sorted(set(picked or ())))
-        if not set(picked) <= set(range(len(self._told["asked"]["words"]))):
+        inputs, answer, attention = self._answered("the maps of words")
+        picked, words = set(picked or ()), set(range(len(self._panels["asked"]["words"])))
+        if not picked <= words:
             raise ValueError(f"asked for the words {picked}, found no such words in this answer")
-        if picked not in self._told:
+        picked = () if picked == words else tuple(sorted(picked))
+        if picked not in self._picks:
             self._status(busy="maps of every layer", part=0.3)
-            self._told[picked] = self._marked(
-                reading.shown(self.vlm, inputs, answer, attention, picked=picked)
-            )
-        self._tell("shown", self._told[picked])
+            made = reading.shown(self.vlm, inputs, answer, attention, picked=picked)
+            self._picks[picked] = made | {"number": self._number}
+        self._panels["shown"] = self._picks[picked]
+        self._tell("shown", self._picks[picked])
 
-    def _panel(self, name: str, compute: Callable) -> None:
-        if self._asked is None:
-            raise ValueError(f"asked for the {name}, found no answer yet; ask a question")
-        if name not in self._told:
-            self._status(busy={"routes": "cutting routes"}.get(name, "hiding the picture"), part=0.5)
-            self._publish(name, compute(self.vlm, *self._asked[:2]))
+    def _panel(self, name: str, busy: str, compute: Callable, *, part: float = 0.3) -> None:
+        inputs, answer, _ = self._answered(name)
+        if name not in self._panels:
+            self._status(busy=busy, part=part)
+            self._publish(name, compute(self.vlm, inputs, answer))
         else:
-            self._tell(name, self._told[name])
+            self._tell(name, self._panels[name])
 
-    def _faithful(self) -> None:
-        """How likely the answer is with each map's highest tokens alone and without them."""
-        if self._asked is None or self._asked[0].grid is None:
-            raise ValueError("asked how faithful maps are, found no map; ask about a picture")
-        self._status(busy="putting in and taking out what the maps rank highest", part=0.5)
-        names = [f"{kind} {site}" for site in self.vlm.sites for kind in ("cam", "token")]
-        boxes = ["box"] * bool(self._asked[0].samples[0].boxes)
-        names += ["attention", "random", "centre", *boxes]
-        if not self._asked[0].grid.views:
-            raise ValueError(
-                "asked how faithful maps are, found image tokens without a place on the picture"
-            )
-        table = faithfulness(self.vlm, self._asked[0].samples[0], names, sizes=(1 / 4,))
-        rows = {row["map"]: numbers([row["inserted"], row["deleted"]])
-                for row in table.to_dict("records")}  # fmt: skip
-        first = table.iloc[0]
-        self._publish("faithful", {
-            "size": 0.25, "tokens": int(first["tokens"]), "maps": rows,
-            "whole": numbers(first["whole"]), "none": numbers(first["none"]),
-        })  # fmt: skip
+    def _answered(self, what: str) -> tuple:
+        if self._read is None:
+            raise ValueError(f"asked for {what}, found no answer yet; ask a question first")
+        return self._read
 
-    def _row(self, task: str, row: int) -> tuple[Sample, tuple]:
-        if task not in self._names:
-            raise ValueError(f"asked for the task {task!r}, found {', '.join(self._names)}")
-        rows = self._of(task)
-        row = int(row) % len(rows)
-        return rows[row], (task, row, len(rows))
-
-    def _of(self, task: str) -> list[Sample]:
-        if task not in self._rows:
-            self._rows[task] = load_task(task, source=self.source)
-            self._sizes[task] = len(self._rows[task])
-        return self._rows[task]
-
-    def _own(self, message: dict) -> tuple[Sample, None]:
-        """A question of the reader's own, about an upload, a path, or the picture that is shown."""
-        question = message.get("question")
-        if not isinstance(question, str) or not question.strip():
-            raise ValueError("asked nothing; write a question")
-        image, key = self._image(message)
-        boxes = ()
-        if image is None and self._asked is not None and message.get("keep", True):
-            shown = self._asked[0].samples[0]
-            image, key, boxes = shown.image, shown.key, shown.boxes
-        sample = Sample(
-            task="user", key=key, question=question, prompt=question, image=image, reference={},
-            boxes=boxes, max_new_tokens=min(64, self._room()),
-        )  # fmt: skip
-        place = self._told.get("asked", {}).get("place")
-        return sample, place if image is not None and boxes else None
-
-    def _image(self, message: dict) -> tuple[object, str]:
-        if data := message.get("data"):
-            name = str(message.get("name") or "upload")
-            try:
-                encoded = base64.b64decode(data, validate=True)
-            except (binascii.Error, ValueError, TypeError) as error:
-                raise ValueError(f"asked about {name!r}, found no whole file; try again") from error
-            check_head(encoded, whose=name)
-            return open_picture(encoded, whose=name), name
-        if path := str(message.get("path") or "").strip():
-            image = store.root() / path if path.startswith("data/") else path
-            return open_picture(image), path
-        return None, "picture"
-
-    def _room(self) -> int:
-        """How many tokens an answer to a question of one's own may have."""
-        return 64 if self.vlm.n_layers > 12 else 32
-
-    def _model(self) -> dict:
-        if "model" not in self._sizes:
-            place = self.vlm.model.name_or_path
-            self._sizes["model"] = {
-                "name": self.vlm.name,
-                "load": self.vlm.name if "/" not in place else _loadable(self.vlm.name, place),
-                "sha256": provenance.model(self.vlm),
-            }
-        return self._sizes["model"]
+    def _made_of(self) -> dict:
+        if self._model is None:
+            self._model = {"name": self.vlm.name, "sha256": provenance.model(self.vlm)}
+        return self._model
 
     def _publish(self, name: str, panel: dict) -> None:
-        self._told[name] = self._marked(panel)
-        self._tell(name, self._told[name])
+        self._panels[name] = panel | {"number": self._number}
+        self._tell(name, self._panels[name])
 
-    def _marked(self, panel: dict) -> dict:
-        return panel | {"number": self._number}
-
-    def _status(self, *, busy: str = "", part: float = 0.0, error: str = "", note: str = "") -> None:
-        told = {"busy": busy, "part": part, "error": error, "note": note}
-        self._tell("status", told | {"tasks": list(self._names)})
-
-
-def _loadable(name: str, place: str) -> str:
-    """What `load` takes for a model: its bundled name or hub id, a local folder by its name."""
-    return place if "/" in place and not place.startswith(("/", ".", "~")) else name
+    def _status(
+        self, *, busy: str = "", part: float = 0.0, error: str = "", note: str = ""
+    ) -> None:
+        told = {"busy": busy, "part": part, "error": error, "note": note, "tasks": list(TASKS)}
+        self._tell("status", told)
