@@ -14,6 +14,7 @@ from irlib.explorer.finding import Finder, Found
 from irlib.explorer.maps import attention_rows
 from irlib.hooks.stopping import Stopped, stopping
 from irlib.store import provenance
+from irlib.store.places import bundles, root
 from irlib.tasks.protocols import TASKS
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,10 @@ class Session:
         """The panels of the question that is shown; `picks` those of the words picked so far."""
         return {**self._panels, "picks": list(self._picks.values())}
 
+    def read(self) -> tuple:
+        """The inputs and the answer that are shown; ValueError where there are none."""
+        return self._answered("what was read")[:2]
+
     def pick_each(self) -> None:
         """Have the maps of each single word ready; ValueError where there is no answer yet."""
         self._answered("the maps of each word")
@@ -92,7 +97,8 @@ class Session:
                     self._status(busy="reading the question")
                     job()
                 kinds = (UserWarning, RuntimeWarning)
-                note = "\n".join(dict.fromkeys(str(w.message) for w in said if w.category in kinds))
+                said = [str(one.message) for one in said if issubclass(one.category, kinds)]
+                note = "\n".join(dict.fromkeys([*self._beyond(), *said]))
             except Stopped:
                 note = "stopped"
             except EXPECTED as wrong:
@@ -149,6 +155,19 @@ class Session:
         if self._model is None:
             self._model = {"name": self.vlm.name, "sha256": provenance.model(self.vlm)}
         return self._model
+
+    def _beyond(self) -> list[str]:
+        """What must be known of a picture that the model was not made for."""
+        found, name = self._found, self.vlm.name
+        drawn = name in bundles() or (root() / "data/minis" / name).is_dir()
+        if not drawn or found is None or found.place or found.sample.reference:
+            return []
+        if found.sample.image is None:
+            return []
+        return [
+            f"{name} was trained on the bundled drawings alone: of another picture its answer says "
+            "little, and the maps show what it did with it"
+        ]
 
     def _publish(self, name: str, panel: dict) -> None:
         self._panels[name] = panel | {"number": self._number}

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import anywidget
 import traitlets
+from matplotlib.figure import Figure
 
 from irlib import doors, store
+from irlib.attention import attention_flow
+from irlib.cam.cam import llava_cam
 from irlib.explorer.page import MOST, page, script, style
 from irlib.explorer.session import Session
+from irlib.plots.explore import explore_view
 from irlib.tasks.samples import Sample
 
 
@@ -41,6 +45,15 @@ class View(anywidget.AnyWidget):
             self.send({"page": self.html()})
         else:
             self.session.hear(message)
+
+    def figure(self, layer: int | None = None) -> Figure:
+        """One layer of the whole answer as a plain figure, for pages that run no widgets; the first
+        one shown if None. Raises ValueError for a layer out of range and where there is no map.
+        """
+        vlm, (inputs, answer) = self.session.vlm, self.session.read()
+        flow, maps = attention_flow(vlm, inputs, answer), llava_cam(vlm, inputs, answer)
+        layer = self.layer if layer is None else layer
+        return explore_view(flow, maps, f"{self.asked['asked']}  →  {answer.text}", layer=layer)
 
     def html(self) -> str:
         """The view as one HTML document that needs no kernel and no network.
