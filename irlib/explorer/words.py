@@ -1,12 +1,13 @@
 """An answer as the words that a reader picks, each with the tokens that spell it."""
 
 import unicodedata
+from collections.abc import Sequence
 from itertools import accumulate
 
 from torch import Tensor
 
 
-def words_of(vlm, ids: Tensor) -> list[dict]:
+def words_of(vlm, ids: Tensor | Sequence[int]) -> list[dict]:
     """The words of an answer `ids [token]`, in order: `text`, `tokens`, and whether a `space`
     stands before it.
 
@@ -20,7 +21,7 @@ def words_of(vlm, ids: Tensor) -> list[dict]:
     >>> [word["text"] for word in words_of(vlm, ids)]
     ['No,', 'two', 'signs.']
     """
-    ids = [int(one) for one in ids]
+    ids = [*ids] if isinstance(ids, list | tuple) else ids.tolist()
     tokenizer = vlm.processor.tokenizer
     told = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
     ends = [len(tokenizer.decode(ids[: place + 1], **told)) for place in range(len(ids))]
