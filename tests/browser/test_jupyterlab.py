@@ -53,10 +53,8 @@ def lab(tmp_path_factory):
 
 
 def idle(page):
-    page.wait_for_function(
-        "document.querySelector('.ir-busy')?.hidden && !document.querySelector('.ir-root[data-busy]')",
-        timeout=60_000,
-    )
+    page.wait_for_timeout(100)
+    page.locator(".ir-root[data-busy]").wait_for(state="detached", timeout=60_000)
 
 
 def test_a_reader_asks_looks_picks_uploads_and_keeps(page, lab, tmp_path, shots):

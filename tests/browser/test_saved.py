@@ -32,8 +32,12 @@ def opened(page, saved):
     """The file in a page that reaches nothing."""
     page.context.set_offline(True)
     page.goto(saved.as_uri())
-    page.wait_for_function("document.querySelector('.ir-stage canvas')?.width > 100")
+    page.locator(".ir-marks circle").wait_for(state="attached")  # drawn, its hottest cell marked
     return page
+
+
+def sync_api():
+    return pytest.importorskip("playwright.sync_api")
 
 
 def layer(page):
@@ -65,21 +69,6 @@ def test_arrow_keys_slider_and_charts_step_through_the_layers(opened):
     opened.mouse.up()
 
 
-def test_a_layer_step_draws_within_fifty_milliseconds_without_a_message(opened):
-    # the time is told, not judged: a machine that does other things besides is slow
-    told = opened.evaluate("""() => {
-      const root = document.querySelector(".ir-root"), times = [];
-      for (let i = 0; i < 8; i++) {
-        const from = performance.now();
-        root.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
-        root.getBoundingClientRect();
-        times.push(performance.now() - from);
-      }
-      return times; }""")
-    print("layer step, ms:", [round(one, 1) for one in told])
-    assert len(told) == 8
-
-
 def test_the_heat_is_llava_cams_where_it_says(opened, view):
     vlm, (inputs, answer) = view.session.vlm, view.session.read()
     heat = llava_cam(vlm, inputs, answer, site="mlp", pool="token").heat[4]
@@ -108,10 +97,9 @@ def test_words_are_picked_together_and_alone(opened, view):
 def test_play_runs_to_the_last_layer_and_stops(opened):
     opened.locator(".ir-slider").fill("9")
     opened.get_by_role("button", name="play through the layers").click()
-    opened.wait_for_function(
-        "document.querySelector('.ir-layer').textContent.startsWith('layer 11')"
-    )
-    opened.wait_for_function("document.querySelector('.ir-steps button').textContent === '▶'")
+    expect = sync_api().expect
+    expect(opened.locator(".ir-layer")).to_contain_text("layer 11")
+    expect(opened.locator(".ir-steps button")).to_have_text("▶")
 
 
 def test_a_patch_tells_what_it_has_at_each_layer_and_goes_again(opened):
@@ -163,16 +151,17 @@ def test_copied_python_makes_the_map_of_the_picked_words(opened, view):
 def test_it_fills_the_width_and_nothing_runs_over(opened, width):
     opened.set_viewport_size({"width": width, "height": round(width * 0.5625)})
     opened.wait_for_timeout(150)
-    told = opened.evaluate("""() => [document.documentElement.scrollWidth,
-      ...[...document.querySelectorAll(".ir-columns > *")].map((one) => one.getBoundingClientRect().right)]""")
-    assert told[0] <= width
-    assert width * 0.97 <= max(told[1:]) <= width
+    whole = opened.evaluate("document.documentElement.scrollWidth")
+    boxes = [one.bounding_box() for one in opened.locator(".ir-columns > *").all()]
+    assert whole <= width
+    assert width * 0.97 <= max(box["x"] + box["width"] for box in boxes) <= width
 
 
 def test_each_control_has_a_name_for_a_screen_reader(opened):
-    nameless = opened.evaluate("""() => [...document.querySelectorAll("button, input, select, textarea, canvas, svg[role]")]
-      .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim())).map((one) => one.outerHTML)""")
-    assert nameless == []
+    controls = opened.locator("button, input, select, textarea, canvas, svg[role]").all()
+    assert len(controls) > 25
+    for one in controls:
+        assert one.get_attribute("aria-label") or one.text_content().strip(), one
 
 
 @pytest.mark.parametrize("width", [1280, 1920])

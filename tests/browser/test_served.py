@@ -41,8 +41,9 @@ def test_it_opens_ready_and_answers(page, address, shots):
     page.wait_for_selector(".ir-answers li")
     page.get_by_label("question", exact=True).fill("what number is on the sign?")
     page.get_by_role("button", name="ask the question").click()
-    page.wait_for_function("document.querySelector('.ir-place').textContent !== ''")
-    page.wait_for_function("document.querySelector('.ir-right').textContent === ''")
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect(page.locator(".ir-place")).to_have_text("1 / 500")
+    expect(page.locator("span.ir-right")).to_have_text("", timeout=60_000)  # no row's any more
     page.wait_for_selector(".ir-answers li")
     page.screenshot(path=shots / "served-1920.png", full_page=True)
     page.get_by_label("question", exact=True).fill(" ")

@@ -83,7 +83,7 @@ export function mount(root, host) {
   }
 
   function keys(event) {
-    if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input:not(.ir-slider), textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
     const last = (view.panels.asked?.layers ?? 1) - 1;
     const to = { ArrowLeft: state.layer - 1, ArrowRight: state.layer + 1, Home: 0, End: last }[event.key];
     const space = event.key === " " && !event.target.closest("button");

@@ -22,7 +22,7 @@ export function picturePanel(view) {
   const boxes = button("box", "what is asked about", () => set({ boxes: !state.boxes }));
   const facts = el("div", { class: "ir-facts" });
   const faith = el("div", { class: "ir-faith" });
-  const small = svg("svg", { class: "ir-patch", role: "img" });
+  const small = svg("svg", { class: "ir-patch", role: "img", "aria-label": "the patch by layer" });
   const patched = el("figure", { class: "ir-patched", hidden: true }, el("figcaption"), small);
   let image = null, pale = null;
 
