@@ -7,13 +7,13 @@ WORKERS ?= 2
 BIN := .venv/bin
 STRIP := --keep-output --keep-count --keep-id --extra-keys "metadata.widgets metadata.papermill cell.metadata.papermill"
 
-.PHONY: figures test smol-trial check-figures notebooks benchmarks lint unit nbval clean
+.PHONY: figures test smol-trial check-figures notebooks benchmarks lint unit nbval browser clean
 
 figures: .venv/.stamp
 	$(if $(filter smol,$(PROFILE)),$(BIN)/irlib fetch smol-llava)
 	$(BIN)/irlib reproduce --profile $(PROFILE)
 
-test: lint unit nbval
+test: lint unit nbval browser
 
 # two figures of the pretrained language model on a few rows, as trials
 smol-trial: .venv/.stamp
@@ -39,16 +39,20 @@ lint: .venv/.stamp
 
 # tests write to a folder of their own, so that figures stay as they are; the notebooks' tables, each
 # known by all that made it, are kept where `make figures` finds them: what both need is made once
-unit nbval: export OMP_NUM_THREADS = 1
-unit nbval: export TQDM_DISABLE = 1
+unit nbval browser: export OMP_NUM_THREADS = 1
+unit nbval browser: export TQDM_DISABLE = 1
 unit: .venv/.stamp
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
-	IRLIB_FIGURES=$$dir/figures IRLIB_RESULTS=$$dir/results $(BIN)/python -m pytest -q -n $(WORKERS)
+	IRLIB_FIGURES=$$dir/figures IRLIB_RESULTS=$$dir/results $(BIN)/python -m pytest -q -n $(WORKERS) --ignore=tests/browser
 
 nbval: .venv/.stamp
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	IRLIB_FIGURES=$$dir/figures $(BIN)/python -m pytest -q \
 	-n $(WORKERS) --dist loadfile --nbval-lax --nbval-current-env notebooks
+
+# the explorer in a real browser, skipped where there is none; screenshots in data/results/browser
+browser: .venv/.stamp
+	IRLIB_SHOTS=data/results/browser $(BIN)/python -m pytest -q tests/browser
 
 clean:
 	rm -rf data/results figures/*/notebooks .pytest_cache .ruff_cache

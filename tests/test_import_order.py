@@ -27,7 +27,9 @@ FLOORS = (  # a room imports from lower floors and from itself, never from its o
 FLOOR = {room: i for i, line in enumerate(FLOORS) for room in line.split()}
 DOORS = {  # the only modules that import a library
     "papermill": {"reproduce.execution", "reproduce.parameters"},
-    "ipywidgets": {"explorer.view"},
+    "anywidget": {"explorer.view"},
+    "jupyter_server": {"explorer.server"},
+    "tornado": {"explorer.server"},
     "matplotlib": {"cam.maps", "explorer.view", "plots", "store.figure"},
     "transformers": {
         "models.assembly",

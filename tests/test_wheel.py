@@ -44,7 +44,11 @@ def wheel(tmp_path_factory) -> list[str]:
 
 
 def test_the_wheel_holds_every_module_and_all_that_a_checkout_reads(wheel):
-    wanted = [name for name in tracked("irlib") if name.endswith((".py", ".json", "py.typed"))]
+    wanted = [
+        name
+        for name in tracked("irlib")
+        if name.endswith((".py", ".json", ".js", ".css", "py.typed"))
+    ]
     kept = tracked("data/minis", "data/tasks", "data/held", "data/paper")
     kept += [n for n in tracked("notebooks") if n.endswith((".ipynb", ".yaml"))]
     wanted += [f"irlib/bundle/{name}" for name in kept]
@@ -88,6 +92,7 @@ def test_an_installed_package_writes_into_the_cache_and_the_current_folder(insta
 
 
 def test_an_installed_package_finds_its_models_rows_and_notebooks(installed, tmp_path):
+    from irlib.explorer import page
     from irlib.reproduce import copies, jobs, listing
 
     assert load("mini-llava").name == "mini-llava"
@@ -96,7 +101,8 @@ def test_an_installed_package_finds_its_models_rows_and_notebooks(installed, tmp
     assert job.notebook.is_relative_to(installed)
     assert job.copy.is_relative_to(tmp_path / "here/figures/mini")
     assert "mini-llava" in "\n".join(listing.models())
-    assert copies.to_edit("explore").is_relative_to(tmp_path / "cache")
+    assert "export default" in page.script()
+    assert ".ir-root" in page.style()
     assert copies.commit() == ""
 
 

@@ -1,58 +1,135 @@
-"""The interactive view: a slider over the layers, the map on the picture, the attention."""
+"""`explore`: the view of one question as a widget in a notebook, and as a file."""
 
-import ipywidgets
+from pathlib import Path
 
-from irlib import doors
+import anywidget
+import traitlets
+from matplotlib.figure import Figure
+
+from irlib import doors, store
 from irlib.attention import attention_flow
 from irlib.cam.cam import llava_cam
-from irlib.plots import caption, explore_view
+from irlib.explorer.page import MOST, page, script, style
+from irlib.explorer.session import Session
+from irlib.plots.explore import explore_view
+from irlib.tasks.samples import Sample
+
+
+class View(anywidget.AnyWidget):
+    """The view as a widget: what it shows are its panels, plain dicts; `hear` is what a page asks.
+
+    `asked`, `shown`, `strip`, `routes`, `faithful` and `status` are described in explorer.reading.
+    """
+
+    _esm, _css = script(), style()
+    layer = traitlets.Int().tag(sync=True)
+    asked = traitlets.Dict().tag(sync=True)
+    shown = traitlets.Dict().tag(sync=True)
+    strip = traitlets.Dict().tag(sync=True)
+    routes = traitlets.Dict().tag(sync=True)
+    faithful = traitlets.Dict().tag(sync=True)
+    status = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, vlm, *, source: str = "bundled", layer: int):
+        super().__init__(layer=layer)
+        self.session = Session(vlm, lambda name, panel: setattr(self, name, panel), source=source)
+        self.on_msg(lambda _, message, __: self.hear(message))
+
+    def __repr__(self) -> str:
+        asked = self.asked or {"model": self.session.vlm.name, "asked": "", "answer": ""}
+        return f"View({asked['model']}: {asked['asked']} → {asked['answer']})"
+
+    def hear(self, message: dict) -> None:
+        """Do what the page asks for."""
+        if message == {"do": "page"}:
+            self.send({"page": self.html()})
+        else:
+            self.session.hear(message)
+
+    def figure(self, layer: int | None = None) -> Figure:
+        """One layer of the whole answer as a plain figure, for pages that run no widgets; the first
+        one shown if None. Raises ValueError for a layer out of range and where there is no map.
+        """
+        vlm, (inputs, answer) = self.session.vlm, self.session.read()
+        flow, maps = attention_flow(vlm, inputs, answer), llava_cam(vlm, inputs, answer)
+        layer = self.layer if layer is None else layer
+        return explore_view(flow, maps, f"{self.asked['asked']}  →  {answer.text}", layer=layer)
+
+    def html(self) -> str:
+        """The view as one HTML document that needs no kernel and no network.
+
+        It holds the maps of the whole answer and of the words picked so far. Raises ValueError
+        where there is no answer yet, and where the page would pass 3 MB.
+        """
+        return document(self.session, layer=self.layer)
+
+    def save(self, path: str | Path, *, words: bool = False) -> Path:
+        """Write `html()` to a file and return its path; with `words` the maps of each word too.
+
+        >>> import tempfile
+        >>> from irlib import load, load_task
+        >>> view = explore(load("mini-llava"), load_task("pope", n=1)[0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     view.save(f"{folder}/view.html").name
+        'view.html'
+        """
+        path = doors.path("path", path)
+        if doors.flag("words", words):
+            self.session.pick_each()
+        store.write(path, self.html().encode())
+        return path
+
+
+def document(session: Session, *, layer: int | None = None) -> str:
+    """The page of what a session has told; raises as `View.html` does."""
+    told = session.known()
+    if "asked" not in told:
+        raise ValueError("asked for a page, found no answer yet; ask a question first")
+    asked = told["asked"]
+    made = page({"layer": layer, **told}, title=f"{asked['model']}: {asked['asked']}")
+    if (size := len(made.encode())) > MOST:
+        raise ValueError(
+            f"asked for a page, found {size / 1e6:.1f} MB, {len(told['picks'])} picks of words in "
+            f"it; {MOST / 1e6:.0f} MB are the most: ask again, and pick fewer words"
+        )
+    return made
 
 
 def explore(
-    vlm, sample=None, question: str | None = None, *, image=None, layer: int | None = None, **cam
-) -> ipywidgets.VBox:
-    """Return a widget over one sample, or over any picture and question.
+    vlm,
+    sample: Sample | None = None,
+    question: str | None = None,
+    *,
+    image=None,
+    layer: int | None = None,
+    source: str = "bundled",
+) -> View:
+    """Return the interactive view of one question: a widget, and with `view.save` one HTML file.
 
-    Moving the slider shows LLaVA-CAM at that layer beside the answer's attention by segment; it
-    begins at `layer` (the middle one if None), counted from 0. `cam` goes to llava_cam(): one site,
-    noise, n, target. The widget's `figures` holds the views by layer, as drawn so far;
-    `figures[layer]` is a plain figure for a page without widgets.
+    Left what is asked: a row of a task in `source`, a path, an upload, a question, and the answer
+    as words to pick. In the middle the heat of the picked words on the picture, layer by layer:
+    LLaVA-CAM at each site, slopes as a mean or token by token, and the attention of the answer's
+    rows. Right the answer's attention by segment, the answer with the picture hidden from each
+    layer on, and with routes cut. `sample` and `question` are what `vlm.prepare` takes; TextVQA's
+    first row if None. It begins at `layer`, counted from 0, the middle one if None.
 
-    Raises ValueError for a layer out of range, for some layers or several sites, and for a sample
-    without a picture.
+    What is asked in the view is computed in the background, one question at a time: leave the model
+    alone meanwhile. Raises ValueError for a layer out of range, and where this first question
+    cannot be asked.
 
     >>> from irlib import load, load_task
     >>> view = explore(load("mini-llava"), load_task("pope", n=1)[0], layer=3)
-    >>> sorted(view.figures)
-    [3]
+    >>> view.shown["segments"][:2], len(view.strip["which"])
+    (['first', 'system'], 13)
     """
-    inputs = vlm.prepare(sample, question, image=image)
     layer = vlm.n_layers // 2 if layer is None else layer
     layer = doors.count("layer", layer, most=vlm.n_layers - 1)
-    if "layers" in cam or not isinstance(cam.get("site", ""), str):
-        raise ValueError(
-            "explore was asked for some layers or several sites; it shows every layer of one site; "
-            "leave layers out and name one site"
-        )
-    answer = vlm.answer(inputs)
-    maps = llava_cam(vlm, inputs, answer, **cam)
-    flow = attention_flow(vlm, inputs, answer)
-    (asked,) = inputs.samples
-    title = (
-        caption(asked, answer.text) if asked.reference else f"{asked.question}  →  {answer.text}"
-    )
-    figures = {}
-
-    def show(number: int) -> bytes:
-        if number not in figures:
-            figures[number] = explore_view(flow, maps, title, layer=number)
-        return figures[number].png(150)
-
-    slider = ipywidgets.IntSlider(
-        value=layer, min=0, max=vlm.n_layers - 1, description="layer", continuous_update=False
-    )
-    picture = ipywidgets.Image(value=show(layer), format="png", width=840)
-    slider.observe(lambda change: setattr(picture, "value", show(change["new"])), names="value")
-    view = ipywidgets.VBox([slider, picture])
-    view.figures = figures
+    view = View(vlm, source=source, layer=layer)
+    if sample is None and question is None and image is None:
+        view.session.ask(lambda finder: finder.row("textvqa", 0))
+    else:
+        (asked,) = vlm.prepare(sample, question, image=image).samples
+        view.session.ask(lambda finder: finder.given(asked))
+    if view.status["error"]:
+        raise ValueError(view.status["error"])
     return view

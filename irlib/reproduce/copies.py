@@ -2,14 +2,13 @@
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 
 from irlib import store
-from irlib.reproduce import parameters
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -80,23 +79,6 @@ def refresh(notebook: Path, copy: Path) -> None:
     """Put an executed copy, cleaned, in the place of the notebook it was made from."""
     text = nbformat.writes(clean(nbformat.read(copy, as_version=4)))
     store.write(notebook, text.encode())
-
-
-def to_edit(stem: str, values: Mapping[str, object] | None = None) -> Path:
-    """Return a notebook that its reader may change: the project's own, or a copy in the cache of an
-    installed package's; with values for its parameters a copy among what is kept, made anew."""
-    notebook = store.root() / "notebooks" / f"{stem}.ipynb"
-    if values:
-        copy = store.results() / "notebooks" / notebook.name
-        given = parameters.given(notebook, values)
-        store.write(copy, nbformat.writes(given).encode())
-        return copy
-    if store.checkout():
-        return notebook
-    copy = store.added("notebooks") / notebook.name
-    if not copy.is_file():
-        store.write(copy, notebook.read_bytes())
-    return copy
 
 
 def summarise(folder: Path, rows: Sequence[dict]) -> None:

@@ -92,14 +92,6 @@ def assigned(items: Iterable[str]) -> dict[str, str]:
     return settings
 
 
-def given(notebook: Path, values: Mapping[str, object]) -> nbformat.NotebookNode:
-    """Return a notebook with a cell behind its parameters that sets these values."""
-    from papermill.iorw import load_notebook_node
-    from papermill.parameterize import parameterize_notebook
-
-    return parameterize_notebook(load_notebook_node(str(notebook)), dict(values))
-
-
 def typed(value: object, kind: str, name: str = "its default") -> object:
     """Return the value as the declared kind, text read as a literal; raise ValueError otherwise."""
     inner = kind.removeprefix("list[").removesuffix("]") if kind.startswith("list[") else None

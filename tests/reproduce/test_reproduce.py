@@ -11,7 +11,6 @@ from nbformat import v4
 
 from irlib import cli, store
 from irlib.reproduce import committed, copies, jobs, listing, runner
-from irlib.reproduce.ending import Processes
 from irlib.store.compare import differences
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -439,30 +438,6 @@ def test_the_command_is_installed_and_helps():
     )
     for command in ("reproduce", "list", "explore"):
         assert command in told.stdout
-
-
-def test_explore_listens_on_this_machine_alone_and_runs_nothing_from_the_current_folder(
-    monkeypatch,
-):
-    orders = []
-    monkeypatch.setattr(Processes, "run", lambda _, order, **__: (orders.append(order) or 0, ""))
-    assert cli.main(["explore"]) == 0
-    assert orders[0][1:4] == ["-P", "-m", "jupyter"]
-    assert orders[0][-2:] == [str(store.root() / "notebooks/explore.ipynb"), "--ip=127.0.0.1"]
-
-
-def test_explore_takes_a_model_by_name_in_a_copy_of_the_notebook(monkeypatch, tmp_path, capsys):
-    orders = []
-    monkeypatch.setenv("IRLIB_RESULTS", str(tmp_path))
-    monkeypatch.setattr(Processes, "run", lambda _, order, **__: (orders.append(order) or 0, ""))
-    assert cli.main(["explore", "mini-internvl", "--set", "task=pope"]) == 0
-    assert orders[0][-2] == str(tmp_path / "notebooks/explore.ipynb")
-    cells = nbformat.read(orders[0][-2], as_version=4).cells
-    (injected,) = [cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", ())]
-    assert 'model = "mini-internvl"' in injected.source
-    assert 'task = "pope"' in injected.source
-    assert cli.main(["explore", "mini-lava"]) != 0
-    assert "mini-lava" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

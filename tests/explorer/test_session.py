@@ -1,0 +1,206 @@
+"""A session: what a page may ask, in what order it is told, and that nothing piles up."""
+
+import base64
+import gc
+import io
+import threading
+import weakref
+
+import pytest
+from PIL import Image
+
+from irlib.explorer import session as module
+from irlib.explorer.finding import Finder
+from irlib.explorer.session import Session
+from irlib.hooks.hooks import hooked
+
+
+@pytest.fixture
+def talk(tiny_llava, sample):
+    told = []
+    session = Session(tiny_llava, lambda name, panel: told.append((name, panel)))
+    session.ask(lambda finder: finder.given(sample))
+    return session, told
+
+
+def hear(session, **message):
+    thread = session.hear(message)
+    if thread:
+        thread.join()
+
+
+def last(told, name="status"):
+    return [panel for known, panel in told if known == name][-1]
+
+
+def png(**options):
+    made = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(made, "png", **options)
+    return base64.b64encode(made.getvalue()).decode()
+
+
+def test_a_question_is_told_panel_by_panel_and_ends_idle(talk):
+    _, told = talk
+    assert [name for name, _ in told if name != "status"] == ["asked", "shown", "strip"]
+    assert [panel["busy"] for name, panel in told if name == "status"][-1] == ""
+    parts = [panel["part"] for name, panel in told if name == "status" and panel["busy"]]
+    assert parts == sorted(parts)
+    assert len({panel["number"] for name, panel in told if name != "status"}) == 1
+
+
+def test_words_are_computed_once_and_told_as_often_as_they_are_picked(talk, monkeypatch):
+    session, told = talk
+    hear(session, do="words", picked=[0])
+    one = last(told, "shown")
+    monkeypatch.setattr(module.reading, "shown", None)
+    hear(session, do="words", picked=[])
+    assert last(told, "shown")["picked"] == []
+    hear(session, do="words", picked=[0])
+    assert last(told, "shown") is one
+    assert [pick["picked"] for pick in session.known()["picks"]] == [[], [0]]
+
+
+def test_all_words_together_are_the_whole_answer(talk):
+    session, told = talk
+    every = list(range(len(last(told, "asked")["words"])))
+    assert len(every) > 1
+    hear(session, do="words", picked=every)
+    assert last(told, "shown")["picked"] == []
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ({"do": "own", "question": "  "}, "write a question"),
+        ({"do": "own"}, "write a question"),
+        ({"do": "own", "question": "What?", "data": "AAAA", "name": "cat.png"}, "cat.png: asked"),
+        ({"do": "own", "question": "What?", "data": "%%", "name": "cat.png"}, "no whole file"),
+        ({"do": "own", "question": "What?", "data": png()[:60], "name": "cat.png"}, "cat.png"),
+        ({"do": "own", "question": "What?", "path": "/nowhere/cat.png"}, "found no such file"),
+        ({"do": "own", "question": "What is <image> there?"}, "special token"),
+        ({"do": "own", "question": "what " * 5000}, "positions"),
+        ({"do": "row", "task": "vqa"}, "asked for the task 'vqa'"),
+        ({"do": "words", "picked": [99]}, "no such words"),
+        ({"do": "words", "picked": ["a"]}, "no such words"),
+        ({"do": "words", "picked": 3}, "not iterable"),
+        ({"do": "fly"}, "asked to do 'fly'"),
+        ({}, "asked to do None"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_place_and_the_view_stays_usable(talk, message, error):
+    session, told = talk
+    before = session.known()
+    hear(session, **message)
+    assert error in last(told)["error"]
+    assert last(told)["busy"] == ""
+    assert session.known() == before
+    hear(session, do="words", picked=[0])
+    assert last(told)["error"] == ""
+    assert last(told, "shown")["picked"] == [0]
+
+
+def test_what_is_no_message_at_all_is_told_too(talk):
+    session, told = talk
+    session.hear(["do"])
+    assert "asked to do None" in last(told)["error"]
+
+
+def test_panels_before_any_question_are_refused_in_words(tiny_llava):
+    told = []
+    session = Session(tiny_llava, lambda name, panel: told.append((name, panel)))
+    for do in ("words", "routes", "faithful"):
+        hear(session, do=do)
+        assert "ask a question first" in last(told)["error"]
+    assert session.known() == {"picks": []}
+
+
+def test_an_upload_and_a_question_about_it_keep_their_picture(talk):
+    session, told = talk
+    hear(session, do="own", question="What is in the picture?", data=png(), name="red.png")
+    asked = last(told, "asked")
+    assert (asked["task"], asked["key"], asked["right"]) == ("user", "red.png", None)
+    assert (asked["picture"]["width"], asked["boxes"]) == (64, [])
+    hear(session, do="own", question="Is there a red cat?")
+    again = last(told, "asked")
+    assert again["picture"] == asked["picture"]
+    assert again["python"][3] == "inputs = vlm.prepare('red.png', 'Is there a red cat?')"
+
+
+def test_a_question_of_ones_own_about_a_rows_picture_has_not_that_rows_box(talk):
+    session, told = talk
+    assert len(last(told, "asked")["boxes"]) == 1
+    hear(session, do="own", question="Is there a red cat?")
+    assert last(told, "asked")["boxes"] == []
+    assert "load_task('pope', keys=['a'])[0].image" in last(told, "asked")["python"][3]
+
+
+def test_a_new_question_ends_the_old_one(tiny_llava, talk, monkeypatch):
+    session, told = talk
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(*_):
+        begun.set()
+        go.wait(10)
+        tiny_llava.answer(session.read()[0])  # ends here, at its first module
+        raise AssertionError("the model ran on")
+
+    monkeypatch.setattr(module.reading, "routes", slow)
+    first = session.hear({"do": "routes"})
+    begun.wait(10)
+    second = session.hear({"do": "own", "question": "Is there a red cat?"})
+    go.set()
+    first.join()
+    second.join()
+    assert last(told, "asked")["question"] == "Is there a red cat?"
+    assert last(told)["error"] == ""
+    assert "routes" not in session.known()
+
+
+def test_cancel_keeps_what_is_there_and_says_so(talk, monkeypatch):
+    session, told = talk
+    before = session.known()
+
+    def slow(vlm, inputs, answer):
+        session.hear({"do": "cancel"})
+        return vlm.answer(inputs)
+
+    monkeypatch.setattr(module.reading, "routes", slow)
+    hear(session, do="routes")
+    assert last(told)["note"] == "stopped"
+    assert session.known() == before
+
+
+def test_many_questions_grow_neither_hooks_nor_what_is_kept(tiny_llava, sample):
+    session = Session(tiny_llava, lambda *_: None)
+    held, sizes = [], []
+    for number in range(12):
+        session.ask(lambda finder: finder.given(sample))
+        hear(session, do="words", picked=[0])
+        held.append(weakref.ref(session._read[1]))
+        sizes.append(len(repr(session.known())))
+        if number % 4 == 3:
+            hear(session, do="own", question=" ")
+    gc.collect()
+    assert not hooked(tiny_llava.model)
+    assert [one for one in held[:-1] if one() is not None] == []
+    assert max(sizes) - min(sizes) < 100
+    assert not [t for t in threading.enumerate() if t.name == "explorer"]
+
+
+def test_rows_go_round_and_name_themselves():
+    finder = Finder()
+    first, beyond = finder.row("pope", 0), finder.row("pope", len(finder._rows["pope"]))
+    assert beyond.sample.key == first.sample.key
+    assert finder.row("pope", -1).place[1] == first.place[2] - 1
+    assert first.inputs == f"load_task('pope', keys=[{first.sample.key!r}])[0]"
+
+
+def test_another_picture_on_a_bundled_model_is_told_what_that_means(photograph):
+    from irlib.models.loading import load
+
+    told = []
+    session = Session(load("mini-llava"), lambda name, panel: told.append((name, panel)))
+    hear(session, do="own", question="What is in the picture?", path=str(photograph))
+    assert "trained on the bundled drawings alone" in last(told)["note"]
+    hear(session, do="row", task="pope", row=0)
+    assert last(told)["note"] == ""
