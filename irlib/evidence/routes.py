@@ -1,12 +1,15 @@
 """Statistics of causes: what an edge that is cut costs, and whether it matters how one hides.
 
-Each is one of `effects.STATISTICS`. Rows are the first of the table sweep, as many as the entry's
-`pictures` say; the unit is the picture.
+Each is one of `effects.STATISTICS`. Rows are drawn as those of the table sweep, as many as the
+entry's `pictures` say; the unit is the picture.
 """
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+import torch
 
 from irlib.evidence.bounds import Estimate
 from irlib.evidence.claims import Claims, Entry
@@ -14,31 +17,92 @@ from irlib.evidence.cliff import cliff_layer
 from irlib.evidence.ground import Ground
 from irlib.evidence.means import mean_effect
 from irlib.evidence.units import ONE, one
+from irlib.interventions.averages import Means, image_means
+from irlib.interventions.ways import chances, truncate
+from irlib.sweeps.table import sweep
+from irlib.tasks.loading import load_task
+from irlib.tasks.pictures import identify
+from irlib.tasks.samples import Sample
+
+log = logging.getLogger(__name__)
 
 
-def routes(claims: Claims, sizes: str) -> list[tuple[str, str, int, int]]:
-    """Return the cuts that claims name: task, edge, the layer it is cut from, how many pictures."""
-    return [
-        (entry.parts[0], entry.options["edge"], entry.options["layer"], _pictures(entry, sizes))
-        for entry in claims.entries
-        if entry.table == "routes"
+BESIDE = 8
+"""Pictures whose average stands in for the image: others than those that judge."""
+
+
+def measured(
+    vlm, claims: Claims, swept: pd.DataFrame, *, sizes: str, **draw
+) -> dict[str, pd.DataFrame]:
+    """Return the tables "routes" and "ways", which these claims are judged on.
+
+    `swept` is the table sweep, whose cliffs say from which layer on ways are set beside each other;
+    `sizes` says which of an entry's counts of `pictures`, `draw` are the options of `load_task`.
+    """
+    cut = [
+        sweep(vlm, load_task(task, n=n, **draw), edge=told["edge"], layers=[told["layer"]])
+        for task, told, n in _asked(claims, "routes", sizes)
     ]
+    asked, hidden = _asked(claims, "ways", sizes), []
+    names = ("how", "renumber")
+    ways = {told["way"]: {name: told[name] for name in names} for _, told, _ in asked}
+    for task in dict.fromkeys(task for task, *_ in asked):
+        n = max(n for other, _, n in asked if other == task)
+        mine = load_task(task, n=n, **draw)
+        known, there = {sample.key for sample in mine}, swept[swept["model"] == vlm.name]
+        there = there[there["task"] == task]
+        layer = _limit(there, vlm.n_layers, claims.rows["margin"][sizes], _sure(claims))
+        more = load_task(task, n=n + BESIDE, **draw)
+        means = image_means(vlm, [sample for sample in more if sample.key not in known])
+        hidden.append(likely(vlm, mine, layer=layer, ways={"mask": {}} | ways, means=means))
+    return {
+        "routes": pd.concat(cut, ignore_index=True),
+        "ways": pd.concat(hidden, ignore_index=True),
+    }
 
 
-def ways(claims: Claims, sizes: str) -> list[tuple[str, Mapping, int]]:
-    """Return the ways of hiding that claims set beside masking: task, `truncate`'s options, how
-    many pictures."""
-    return [
-        (task, {k: entry.options[k] for k in ("how", "renumber")}, _pictures(entry, sizes))
-        for entry in claims.entries
-        if entry.table == "ways"
-        for task in entry.parts
-    ]
+def tasks(claims: Claims) -> dict[str, list[str]]:
+    """Return the tasks that each table must have: those of the file's rows, and of its entries."""
+    found = {name: list(told["tasks"]) for name, told in claims.rows["tables"].items()}
+    for entry in claims.entries:
+        if entry.table and entry.table not in claims.rows["tables"]:
+            more = found.setdefault(entry.table, [])
+            more += [task for task in entry.parts if task not in more]
+    return found
 
 
-def upper_limit(table: pd.DataFrame, *, depth: int, margin: float, confidence: float) -> int:
-    """Return the masked cliff's certified upper limit; the last layer where none is certified."""
-    return min(cliff_layer(table, margin=margin, confidence=confidence).high, depth - 1)
+def likely(
+    vlm,
+    samples: Sequence[Sample],
+    *,
+    layer: int,
+    ways: Mapping[str, Mapping],
+    means: Means | None = None,
+    batch_size: int = 8,
+) -> pd.DataFrame:
+    """Return how likely the untouched answer is with the image hidden from `layer` on, by way.
+
+    `ways` are `truncate`'s options by name, `means` those of "mean". One row a sample and way:
+    `model, task, sample, picture, layer, way, probability`, the geometric mean over the answer's
+    tokens. Samples whose answer is empty are left out, and named in the log.
+    """
+    rows = []
+    for begin in range(0, len(samples), batch_size):
+        inputs = vlm.encode(vlm.prepare(list(samples[begin : begin + batch_size])))
+        answer = vlm.answer(inputs)
+        whole = inputs.followed_by(answer)
+        for name, options in ways.items():
+            options = dict(options, means=means) if options.get("how") == "mean" else options
+            with truncate(vlm, inputs, layer=layer, **options), torch.no_grad():
+                logits = vlm.forward(whole)[:, inputs.length - 1 :]
+            for sample, scores, ids in zip(inputs.samples, logits, answer.ids, strict=True):
+                if not len(ids):
+                    log.warning("%s %s: the answer is empty; left out", sample.task, sample.key)
+                    continue
+                row = {"model": vlm.name, "task": sample.task, "sample": sample.key}
+                row |= {"picture": identify(sample.image), "layer": layer, "way": name}
+                rows.append(row | {"probability": math.exp(chances(scores, ids) / len(ids))})
+    return pd.DataFrame(rows)
 
 
 def answers_changed(ground: Ground, entry: Entry, confidence: float) -> dict[str, Estimate]:
@@ -63,7 +127,7 @@ def way_gap(ground: Ground, entry: Entry, confidence: float) -> dict[str, Estima
     keys = ["sample", "picture"]
     for task in entry.parts:
         mine = swept[(swept["model"] == ground.model) & (swept["task"] == task)]
-        layer = upper_limit(mine, depth=ground.depth, margin=ground.margin, confidence=confidence)
+        layer = _limit(mine, ground.depth, ground.margin, confidence)
         here = table[(table["task"] == task) & (table["layer"] == layer)]
         masked, other = (
             here[here["way"] == name].set_index(keys)["probability"]
@@ -78,10 +142,6 @@ def way_gap(ground: Ground, entry: Entry, confidence: float) -> dict[str, Estima
         gap = (masked - other).groupby("picture").mean()
         found[task] = mean_effect(gap, step=entry.step, confidence=confidence)
     return found
-
-
-def _pictures(entry: Entry, sizes: str) -> int:
-    return entry.options["pictures"][sizes]
 
 
 def _cut(ground, entry, column) -> tuple[pd.Series, pd.Series]:
@@ -105,11 +165,21 @@ def _told(entry, effects: pd.Series, confidence) -> dict[str, Estimate]:
     return {entry.parts[0]: mean_effect(by_picture, step=entry.step, confidence=confidence)}
 
 
-def names(claims: Claims) -> dict[str, Sequence[str]]:
-    """Return the tasks of the tables that entries name and the file's rows do not, by table."""
-    found: dict[str, list[str]] = {}
-    for entry in claims.entries:
-        if entry.table and entry.table not in claims.rows["tables"]:
-            tasks = found.setdefault(entry.table, [])
-            tasks += [task for task in entry.parts if task not in tasks]
-    return found
+def _asked(claims, table, sizes) -> list[tuple[str, Mapping, int]]:
+    """Task, options and number of pictures of each part that is judged on a table."""
+    return [
+        (task, entry.options, entry.options["pictures"][sizes])
+        for entry in claims.entries
+        if entry.table == table
+        for task in entry.parts
+    ]
+
+
+def _sure(claims) -> float:
+    """The confidence of the claim about ways."""
+    return claims.confidence(next(e.claim for e in claims.entries if e.table == "ways"))
+
+
+def _limit(masked: pd.DataFrame, depth: int, margin: float, confidence: float) -> int:
+    """The masked cliff's certified upper limit; the last layer where none is certified."""
+    return min(cliff_layer(masked, margin=margin, confidence=confidence).high, depth - 1)

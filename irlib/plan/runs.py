@@ -76,6 +76,11 @@ def _claims(p: Mapping) -> list[Run]:
             for task, count in counts.items()
         ]
 
+    def asked(table: str) -> list[tuple[str, int]]:
+        mine = [entry for entry in stated.entries if entry.table == table]
+        return [(task, e.options["pictures"][p["sizes"]]) for e in mine for task in e.parts]
+
+    both = list(dict.fromkeys(asked("ways")))
     return [
         *rows("flow", answers=1, flows=1),
         *[run for name in p["beside"] for run in rows("sweep", sweep="all", model=name)],
@@ -83,6 +88,9 @@ def _claims(p: Mapping) -> list[Run]:
         *rows("unseen", sweep="one"),
         *rows("maps", answers=1, flows=1, cams=1, tested=26),
         *rows("pairs", answers=1, cams=1, per_picture=2),
+        *[Run(task=t, n=count, seed=p["seed"], sweep="one") for t, count in asked("routes")],
+        *[Run(task=t, n=count, seed=p["seed"], answers=1, tested=3) for t, count in both],
+        *[Run(task=t, n=8, seed=p["seed"], tested=1) for t, _ in both],  # for their average
     ]
 
 

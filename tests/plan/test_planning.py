@@ -10,7 +10,7 @@ import pytest
 
 import irlib
 from irlib import cli, load_task, store
-from irlib.evidence import across, claims, rulers, swaps
+from irlib.evidence import across, claims, routes, rulers, swaps
 from irlib.models.families import VICUNA
 from irlib.models.vlm import VLM
 from irlib.plan import costs
@@ -54,7 +54,7 @@ def called(stem, parameters, monkeypatch) -> Counter:
     counting(irlib, "attention_map", lambda *_: {"flows": 1})
     counting(irlib, "llava_cam", lambda _, kwargs: {"cams": kwargs.get("n", 1)})
     counting(VLM, "answer", lambda args, _: {"answers": len(args[1])})
-    for place in (irlib, across):
+    for place in (irlib, across, routes):
         counting(place, "sweep", swept)
 
     def explained(args, _):  # of each sample: two sizes, in and out, of every map; all and none
@@ -63,6 +63,9 @@ def called(stem, parameters, monkeypatch) -> Counter:
 
     counting(rulers, "faithfulness", explained)
     counting(swaps, "own_box", lambda args, _: dict.fromkeys(("answers", "cams"), 2 * len(args[1])))
+    ways = {"answers": 1, "tested": 3}  # masked, removed, replaced by an average
+    counting(routes, "likely", lambda args, _: {k: len(args[1]) * n for k, n in ways.items()})
+    counting(routes, "image_means", lambda args, _: {"tested": len(args[1])})
     scope = {"display": lambda *_: None}
     for cell in nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4).cells:
         if cell.cell_type == "code":
@@ -76,7 +79,11 @@ def called(stem, parameters, monkeypatch) -> Counter:
 def few(stated: claims.Claims) -> claims.Claims:
     """The claims on two rows a table."""
     tables = {name: told | {"mini": 2} for name, told in stated.rows["tables"].items()}
-    return replace(stated, rows={**stated.rows, "tables": tables})
+    entries = [
+        replace(one, options={**one.options, "pictures": {"mini": 2}}) if one.options else one
+        for one in stated.entries
+    ]
+    return replace(stated, rows={**stated.rows, "tables": tables}, entries=tuple(entries))
 
 
 @pytest.mark.parametrize("stem", FIGURES)
