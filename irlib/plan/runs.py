@@ -104,7 +104,7 @@ def _knockout(p: Mapping) -> list[Run]:
     return [
         *[run for cut in cuts for run in _each(two, p, sweep="all", cut=cut)],
         *_each(two, p, answers=1, flows=1),
-        *[run for way in ("drop", "mean") for run in _each(two, few, sweep="all", cut=way)],
+        *[run for way in ("", "drop", "mean") for run in _each(two, few, sweep="all", cut=way)],
         *_each(two, {**p, "n": 8, "seed": p["seed"] + 1}, tested=1),  # an average image
     ]
 

@@ -44,10 +44,10 @@ PANELS = (
 LEFT, GAP, HIGH, PITCH, HEAD = 0.62, 0.22, 0.84, 1.14, 0.56
 FOOT = (
     "A to C: an edge is cut: the rows of its second part do not see the columns of its first. "
-    "Dashed: no text sees the image, figure 5's truncation; grey line: its cliff on these questions "
-    "(certified limits: figure 5). Lost: log-probability of the untouched answer, all its tokens. "
-    "D: the image and the question. E: {few} questions, removed tokens' positions taken by what "
-    "follows. Bands: 95 % interval over {n} questions a task. "
+    "Dashed: no text sees the image, figure 5's truncation; grey line: its cliff on these "
+    "questions (certified limits: figure 5). Lost: log-probability of the untouched answer, all "
+    "its tokens. D: the image and the question. E: {few}; what follows removed tokens takes their "
+    "positions. Bands: 95 % interval, {n} questions a task. "
 )
 
 
@@ -65,7 +65,8 @@ def knockout_curves(
 
     All have `task, layer, measure, value, low, high, n`. `cuts` has `edge` (of `EDGES`, or `EVERY`)
     and `span` ("from" or "window") with measures `changed`, the share of answers, and `lost`, nats;
-    `shares` has `segment` (image, user); `ways` has `how` (of `WAYS`). `cliffs` has `task, layer`. Layers are 0-based.
+    `shares` has `segment` (image, user); `ways` has `how` (of `WAYS`). `cliffs` has
+    `task, layer`. Layers are 0-based.
     """
     require(cuts, (*COLUMNS, "edge", "span"), "knockout_curves()")
     require(shares, (*COLUMNS, "segment"), "knockout_curves()")
@@ -73,8 +74,7 @@ def knockout_curves(
     require(cliffs, ("task", "layer"), "knockout_curves()")
     tasks, layers = list(dict.fromkeys(cuts["task"])), sorted(set(shares["layer"]))
     wide = (PAGE - LEFT - EDGE - 0.05 - GAP * (len(tasks) - 1)) / len(tasks)
-    counted = count(cuts["n"]).removeprefix("n = "), count(ways["n"]).removeprefix("n = ")
-    foot = FOOT.format(n=counted[0], few=counted[1]) + closing(shares)
+    foot = FOOT.format(n=count(cuts["n"]), few=count(ways["n"])) + closing(shares)
     figure = Drawing(HEAD + len(PANELS) * PITCH + 0.08, title=model, foot=foot)
     of = (
         cuts[cuts["span"] == "from"], cuts[cuts["span"] == "from"],
@@ -87,12 +87,13 @@ def knockout_curves(
     said = ("edge", "edge", "edge", "segment", "how")
     for column, task in enumerate(tasks):
         x = LEFT + column * (wide + GAP)
-        figure.write(x, 0.0, task, fontweight="bold")
+        cliff = int(cliffs.loc[cliffs["task"] == task, "layer"].iloc[0])
+        figure.write(x, 0.0, f"{task}: cliff at layer {cliff}", fontweight="bold")
         for row, (title, label, measure, scale) in enumerate(PANELS):
             table = of[row][of[row]["measure"] == measure]
             axes = figure.place(x, HEAD + row * PITCH, wide, HIGH)
             mine = table[table["task"] == task]
-            _cliff(axes, int(cliffs.loc[cliffs["task"] == task, "layer"].iloc[0]), named=row == 1)
+            axes.axvline(cliff, ymax=0.83, color=GREY, lw=0.8, zorder=1)
             _lines(axes, mine, said[row], looks[row], scale)
             _scale(axes, table, scale, layers)
             layer_axis(axes, layers, label="layer L" if row == len(PANELS) - 1 else "")
@@ -108,14 +109,6 @@ def knockout_curves(
     key(figure.axes[3], {"image": VERMILLION, "question": BLUE}, y=1.0, size=6.5)
     key(figure.axes[4], {NAMES[name]: colour for name, colour in WAYS.items()}, y=1.0, size=6.5)
     return figure
-
-
-def _cliff(axes: Axes, layer: int, *, named: bool) -> None:
-    """The masked cliff as a line, with its layer's number."""
-    axes.axvline(layer, color=GREY, lw=0.8, zorder=1)
-    if named:
-        axes.text(layer, 1.02, f"cliff {layer}", transform=axes.get_xaxis_transform(), fontsize=6.5,
-                  color=GREY, ha="center", va="bottom")  # fmt: skip
 
 
 def _lines(axes: Axes, table: pd.DataFrame, name: str, looks, scale: float) -> None:

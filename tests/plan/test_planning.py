@@ -22,7 +22,7 @@ from irlib.reproduce.parameters import declared as parameters_of
 
 FOLDER, FIGURES = store.root() / "notebooks", jobs.stems()
 SMALL = {
-    "n": 3, "captions": 2, "copies": 2, "shown": 1, "seed": 3,
+    "n": 3, "few": 2, "captions": 2, "copies": 2, "shown": 1, "seed": 3,
     "beside": [], "models": ["mini-llava"], "published": ["LLaVA-1.5"],
     "controls": ["mini-instructblip"],  # it reads the words of another: its tokens are the same
 }  # fmt: skip
