@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 import irlib
-from irlib import cli, load_task, store
+from irlib import cli, interventions, load_task, store
 from irlib.evidence import across, claims, routes, rulers, swaps
 from irlib.models.families import VICUNA
 from irlib.models.vlm import VLM
@@ -65,7 +65,8 @@ def called(stem, parameters, monkeypatch) -> Counter:
     counting(swaps, "own_box", lambda args, _: dict.fromkeys(("answers", "cams"), 2 * len(args[1])))
     ways = {"answers": 1, "tested": 3}  # masked, removed, replaced by an average
     counting(routes, "likely", lambda args, _: {k: len(args[1]) * n for k, n in ways.items()})
-    counting(routes, "image_means", lambda args, _: {"tested": len(args[1])})
+    for place in (routes, interventions):
+        counting(place, "image_means", lambda args, _: {"tested": len(args[1])})
     scope = {"display": lambda *_: None}
     for cell in nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4).cells:
         if cell.cell_type == "code":
