@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from irlib.evidence.claims import judge as judge
     from irlib.evidence.cliff import Cliff as Cliff
     from irlib.evidence.cliff import cliff_layer as cliff_layer
-    from irlib.evidence.effects import mean_effect as mean_effect
     from irlib.evidence.kept import top_tokens as top_tokens
+    from irlib.evidence.means import mean_effect as mean_effect
     from irlib.evidence.rulers import faithfulness as faithfulness
     from irlib.evidence.units import by_unit as by_unit
     from irlib.evidence.units import distinct as distinct

@@ -7,6 +7,7 @@ import pandas as pd
 from irlib import doors
 from irlib.evidence.bounds import estimate
 from irlib.evidence.costs import costs
+from irlib.evidence.units import ONE, one
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,24 @@ def change_at(
         n=found.n,
         units=gain.units,
     )
+
+
+def since_untouched(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a sweep's rows with `changed` and `lost`, without those of the untouched model.
+
+    `changed` is 1 where the answer is another than the untouched model's, else 0; `lost` the nats
+    of log-probability that the change took from the untouched answer. `table` is that of one model,
+    task and change, with `sweep(..., logprob=True)`.
+
+    >>> rows = {"sample": ["1", "1"], "layer": [0, 2], "answer": ["no", "yes"],
+    ...         "logprob": [-2.0, -0.5]}
+    >>> since_untouched(pd.DataFrame(rows))[["layer", "changed", "lost"]].values.tolist()
+    [[0.0, 1.0, 1.5]]
+    """
+    one(table, [name for name in ONE if name != "layer"])
+    last = table["layer"].max()
+    before = table[table["layer"] == last].set_index("sample")
+    rows = table[table["layer"] < last]
+    whole = before.loc[rows["sample"]]
+    changed = (rows["answer"].to_numpy() != whole["answer"].to_numpy()).astype(float)
+    return rows.assign(changed=changed, lost=whole["logprob"].to_numpy() - rows["logprob"])

@@ -9,13 +9,14 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_1samp
 
 from irlib.evidence.across import inherited
-from irlib.evidence.bounds import Estimate, estimate
+from irlib.evidence.bounds import Estimate
 from irlib.evidence.claims import Claims, Entry
 from irlib.evidence.cliff import Cliff, cliff_layer
 from irlib.evidence.ground import Ground
+from irlib.evidence.means import mean_effect
+from irlib.evidence.routes import answers_changed, score_lost, way_gap
 from irlib.evidence.units import one
 
 SHALLOW = 5 / 32
@@ -30,24 +31,6 @@ def estimates(claims: Claims, ground: Ground) -> dict[str, dict[str, Estimate]]:
         for entry in claims.entries
         if entry.statistic
     }
-
-
-def mean_effect(effects: pd.Series, *, step: float = 0, confidence: float = 0.95) -> Estimate:
-    """Return the mean of one effect a picture: exact for answers (`step`), else Student's t.
-
-    Fewer than two pictures have no interval: low and high are NaN.
-
-    >>> print(mean_effect(pd.Series([0.1, 0.2, 0.3])))
-    0.2 [-0.0484, 0.448], n = 3
-    """
-    effects = effects.dropna()
-    units = len(effects)
-    if units < 2:
-        return Estimate(effects.mean(), np.nan, np.nan, units, units)
-    if step:
-        return estimate(effects.to_numpy(float), step=step, confidence=confidence)
-    found = ttest_1samp(effects.to_numpy(float), 0.0).confidence_interval(confidence)
-    return Estimate(float(effects.mean()), float(found.low), float(found.high), units, units)
 
 
 def _shares(flow: pd.DataFrame, depth: int) -> tuple[Callable, range, range]:
@@ -212,5 +195,8 @@ STATISTICS: Mapping[str, Callable[[Ground, Entry, float], dict[str, Estimate]]] 
     "depth_to_spare": _to_spare,
     "cliffs_apart": _apart,
     "unseen_beyond_guess": _unseen,
+    "answers_changed": answers_changed,
+    "score_lost": score_lost,
+    "way_gap": way_gap,
 })  # fmt: skip
 """What an entry's `statistic` may be."""

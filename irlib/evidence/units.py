@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-ONE = ("model", "task", "keep", "edge", "span", "layer")
+ONE = ("model", "task", "keep", "edge", "span", "how", "layer")
 """What a table may hold one of, unless told otherwise."""
 
 

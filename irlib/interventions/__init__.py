@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from irlib.faces import face
 
 if TYPE_CHECKING:
+    from irlib.interventions.averages import image_means as image_means
     from irlib.interventions.edges import knockout as knockout
     from irlib.interventions.staircase import answers_by_layer as answers_by_layer
     from irlib.interventions.staircase import logits_by_layer as logits_by_layer
-    from irlib.interventions.truncation import truncate as truncate
+    from irlib.interventions.ways import truncate as truncate
 
 __getattr__, __dir__, __all__ = face(__name__)

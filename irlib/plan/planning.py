@@ -76,7 +76,7 @@ def estimate(planned: Sequence[jobs.Job]) -> Plan:
             for name in [run.model] if run.model else own:
                 shapes[name], prompt = _prompt(name, task)
                 tokens[name] = max(tokens.get(name, 0), prompt.image)
-                seen = kept.setdefault((name, run.task, source, run.sweep), set())
+                seen = kept.setdefault((name, run.task, source, run.sweep, run.cut), set())
                 fresh = {key: share for key, share in rows.items() if key not in seen}
                 if run.sweep:
                     seen.update(rows)

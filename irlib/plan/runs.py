@@ -21,9 +21,11 @@ class Run:
     probed, at the answer's positions or, with `everywhere`, at all; `cams` noisy copies, each one
     forward and one backward.
     `sweep` is "all" for every layer, "one" for one layer and the untouched model. With `example` it
-    is done for one of the rows alone. `tested` are passes with some image tokens hidden, `alone`
-    such passes for each image token of the picture. Rows are those of `load_task`, one a picture
-    unless `per_picture` says otherwise. `model` is another than the notebook's own.
+    is done for one of the rows alone. `cut` is the edge that a sweep cuts, or the way in which it
+    hides, where that is not truncation's mask: such answers are kept apart. `tested` are passes
+    with some image tokens hidden, `alone` such passes for each image token of the picture. Rows are
+    those of `load_task`, one a picture unless `per_picture` says otherwise. `model` is another than
+    the notebook's own.
     """
 
     task: str
@@ -36,6 +38,7 @@ class Run:
     everywhere: bool = False
     cams: int = 0
     sweep: str = ""
+    cut: str = ""
     example: bool = False
     tested: int = 0
     alone: int = 0
@@ -43,6 +46,7 @@ class Run:
     model: str | None = None
 
 
+EDGES = ("image>question", "image>answer", "question>answer")
 FOUR = ("scienceqa", "textvqa", "pope", "chair")
 
 
@@ -77,6 +81,11 @@ def _claims(p: Mapping) -> list[Run]:
             for task, count in counts.items()
         ]
 
+    def asked(table: str) -> list[tuple[str, int, str]]:
+        mine = [(e, e.options) for e in stated.entries if e.table == table]
+        return [(t, o["pictures"][p["sizes"]], o.get("edge", "")) for e, o in mine for t in e.parts]
+
+    both = list(dict.fromkeys(asked("ways")))
     return [
         *rows("flow", answers=1, flows=1),
         *[run for name in p["beside"] for run in rows("sweep", sweep="all", model=name)],
@@ -84,6 +93,21 @@ def _claims(p: Mapping) -> list[Run]:
         *rows("unseen", sweep="one"),
         *rows("maps", answers=1, flows=1, cams=1, tested=26),
         *rows("pairs", answers=1, cams=1, per_picture=2),
+        *[Run(task=t, n=c, seed=p["seed"], sweep="one", cut=e) for t, c, e in asked("routes")],
+        *[Run(task=t, n=count, seed=p["seed"], answers=1, tested=3) for t, count, _ in both],
+        *[Run(task=t, n=8, seed=p["seed"], tested=1) for t, *_ in both],  # for their average
+    ]
+
+
+def _knockout(p: Mapping) -> list[Run]:
+    """The image hidden, three edges cut in two ways, attention, and two other ways of hiding."""
+    two, few = ("pope", "textvqa"), {**p, "n": p["few"]}
+    cuts = ["", *[f"{edge} {kind}" for edge in EDGES for kind in ("from", "window")]]
+    return [
+        *[run for cut in cuts for run in _each(two, p, sweep="all", cut=cut)],
+        *_each(two, p, answers=1, flows=1),
+        *[run for way in ("", "drop", "mean") for run in _each(two, few, sweep="all", cut=way)],
+        *_each(two, {**p, "n": 8, "seed": p["seed"] + 1}, tested=1),  # an average image
     ]
 
 
@@ -118,6 +142,7 @@ def _topk(p: Mapping) -> list[Run]:
 
 RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
     "claims": _claims,
+    "fig10_knockout": _knockout,
     "fig11_faithfulness": _faithfulness,
     "fig12_topk": _topk,
     "fig1_information_flow": lambda p: _flow(p, everywhere=True),

@@ -29,7 +29,9 @@ class Range:
 
 COUNT, SHARE, LAYER = Range(least=1), Range(least=0, most=1), Range(least=0, in_model=True)
 RANGES: Mapping[str, Range] = MappingProxyType({
-    **dict.fromkeys(("n", "captions", "shown", "copies", "explained", "kept", "depths"), COUNT),
+    **dict.fromkeys(
+        ("n", "captions", "shown", "copies", "few", "explained", "kept", "depths"), COUNT
+    ),
     "margin": SHARE,
     "shares": Range(least=1e-4, most=1),
     **dict.fromkeys(("task", "tasks"), Range(choices=tuple(TASKS))),
@@ -39,6 +41,7 @@ RANGES: Mapping[str, Range] = MappingProxyType({
     "noise": Range(least=0, most=1),
     "layer": LAYER,
     "fig6_truncation_diagram.layer": Range(least=1, in_model=True),  # beside the layer before it
+    **dict.fromkeys(("every", "window"), Range(least=1, in_model=True)),
     "shallow": Range(least=1, in_model=True),  # and one at least is deep
 })  # fmt: skip
 """By name, and before that by notebook and name."""

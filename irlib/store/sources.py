@@ -26,6 +26,11 @@ def instrument(package: Path = HERE) -> str:
     return digest(closure(INSTRUMENT, package, leave=HANDED), package)
 
 
+def ways(package: Path = HERE) -> str:
+    """Return the sha256 of the sources that hide tokens otherwise than by a mask."""
+    return digest(closure(["interventions.ways"], package, leave=HANDED), package)
+
+
 def drawing(code: str, folder: Path, *, package: Path = HERE) -> list[Path]:
     """Return the files that compute and draw a figure by this Python code, sorted.
 

@@ -15,6 +15,7 @@ import torch
 
 from irlib.hooks.registry import attention_of
 from irlib.interventions.staircase import answers_by_layer
+from irlib.interventions.ways import answers_by_way
 from irlib.models.loading import load
 from irlib.store import provenance, sources
 from irlib.sweeps.answers import Told
@@ -23,6 +24,7 @@ from irlib.tasks.samples import Sample
 # between a worker and who asks it
 MUST_AGREE = ("model", "weights", "words", "dtype", "autocast", "instrument")
 SOURCES = sources.instrument()  # of what was imported, whatever becomes of the files later
+WAYS = sources.ways()
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 # state of a worker process: it lives long and is given many blocks of the same model, but has room
@@ -112,6 +114,8 @@ def answer(
     >>> answer(vlm, [sample], [[0]])[0].failure
     "FileNotFoundError: task 't', row 'k': asked for the picture 'nowhere.png', found no such...
     """
+    if (code := options.pop("code", WAYS)) != WAYS:
+        compare({"ways": WAYS}, {"ways": code}, ["ways"])
     groups: dict[tuple, list[int]] = {}
     for place, layers in enumerate(wanted):
         groups.setdefault(tuple(layers), []).append(place)
@@ -160,7 +164,8 @@ def _open(source):
 def _ask(vlm, samples, layers, options) -> list[Said]:
     try:
         inputs = vlm.prepare(samples)
-        said = answers_by_layer(vlm, inputs, layers=layers, **options)
+        ask = answers_by_way if "how" in options else answers_by_layer
+        said = ask(vlm, inputs, layers=layers, **options)
         return [
             Said({layer: _told(said[layer], row) for layer in layers}) for row in range(len(inputs))
         ]

@@ -11,7 +11,9 @@ from tqdm.auto import tqdm
 
 from irlib import doors
 from irlib.hooks.hooks import hooked
+from irlib.interventions.averages import Means
 from irlib.interventions.changes import Change
+from irlib.interventions.ways import Way, check_way
 from irlib.store import sources
 from irlib.sweeps import blocks, engines
 from irlib.sweeps.answers import Answers, capacity
@@ -33,6 +35,9 @@ def sweep(
     edge: str | None = None,
     kind: str = "from",
     window: int = 3,
+    how: str = "mask",
+    renumber: bool = False,
+    means: Means | None = None,
     batch_size: int = 8,
     max_new_tokens: int | None = None,
     logprob: bool = False,
@@ -59,7 +64,9 @@ def sweep(
     With an `edge`, such as "image>question", that edge is cut instead (see `knockout`), in the
     layers that `kind` says: "from" a layer on, "upto" and with it, "single" alone, or a "window" of
     `window` layers that begins there. Columns `edge`, `span` (the kind) and `width` (how many
-    layers are cut, 0 in the untouched model) then stand behind `keep`.
+    layers are cut, 0 in the untouched model) then stand behind `keep`. With another `how` than
+    "mask" (see `truncate`, also for `renumber` and `means`) there is a column `how` instead; a
+    generation a layer, which shares nothing.
 
     Answers are kept in data/results (IRLIB_RESULTS) batch by batch, each known by all that
     determines it: whatever ends a sweep, the same call again computes only what is missing.
@@ -84,9 +91,13 @@ def sweep(
         max_new_tokens = doors.count("max_new_tokens", max_new_tokens, least=1)
     doors.kind("logprob", logprob, bool, give="True or False")
     keep, counts = doors.count("keep", keep), scorer(samples, score)
+    check_way(vlm, how=how, renumber=renumber, means=means)
     change = Change(keep, edge, kind, doors.count("window", window, least=1))
+    if how != "mask":
+        change = Way(**vars(change), how=how, renumber=renumber, means=means)
     layers = all_layers(vlm, layers, change)
-    options = {**vars(change), "max_new_tokens": max_new_tokens, "logprob": logprob}
+    code = {"code": blocks.WAYS} if how != "mask" else {}
+    options = {**vars(change), **code, "max_new_tokens": max_new_tokens, "logprob": logprob}
     cut = {layer: _cut(change, layer, vlm.n_layers) for layer in layers}
     rows, distinct, failed = rows_of(samples, max_new_tokens)
     todo = [list(distinct)[i : i + batch_size] for i in range(0, len(distinct), batch_size)]
@@ -95,7 +106,7 @@ def sweep(
         engines.given(executor) as executor,
         tqdm(total=len(distinct), desc="sweep", unit="row", disable=quiet) as bar,
     ):
-        told = change.setting | {"logprob": logprob}
+        told = change.setting | code | {"logprob": logprob}
         kept = store and not _hooked(vlm) and not _edited()
         setting, submit = (
             _here(vlm, options, told, kept)
@@ -139,9 +150,9 @@ def sweep(
 
 
 def _cut(change, layer, n_layers) -> dict[str, object]:
-    """What of a table's row says which edge is cut in how many layers; nothing for truncation."""
+    """What of a table's row says which edge is cut in how many layers, or how tokens are hidden."""
     if change.edge is None:
-        return {}
+        return {"how": change.name} if isinstance(change, Way) else {}
     first, end = change.span(layer, n_layers)
     return {"edge": change.edge, "span": change.kind, "width": end - first}
 
@@ -185,6 +196,6 @@ def _hooked(vlm) -> bool:
 
 def _edited() -> bool:
     """Whether the instrument's files are no more what was imported: then nobody knows what runs."""
-    if found := sources.instrument() != blocks.SOURCES:
+    if found := (sources.instrument(), sources.ways()) != (blocks.SOURCES, blocks.WAYS):
         log.warning("irlib was edited since it was imported: answers are neither kept nor taken")
     return found

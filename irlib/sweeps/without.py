@@ -26,7 +26,8 @@ def baselines(vlm, samples: Sequence[Sample] | Sample, **options) -> pd.DataFram
     >>> table["baseline"].tolist()
     ['blank', 'blank', 'swapped', 'swapped']
     """
-    if wrong := {"layers", "keep", "logprob", "edge", "kind", "window"} & {*options}:
+    hiding = {"layers", "keep", "logprob", "edge", "kind", "window", "how", "renumber", "means"}
+    if wrong := hiding & {*options}:
         raise ValueError(
             f"asked for baselines with {', '.join(sorted(wrong))}, found no layer that hides a "
             "picture in them; leave it out"

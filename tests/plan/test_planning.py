@@ -9,8 +9,8 @@ import nbformat
 import pytest
 
 import irlib
-from irlib import cli, load_task, store
-from irlib.evidence import across, claims, heat, kept, rulers, swaps
+from irlib import cli, interventions, load_task, store
+from irlib.evidence import across, claims, heat, kept, routes, rulers, swaps
 from irlib.models.families import VICUNA
 from irlib.models.vlm import VLM
 from irlib.plan import costs
@@ -22,7 +22,8 @@ from irlib.reproduce.parameters import declared as parameters_of
 
 FOLDER, FIGURES = store.root() / "notebooks", jobs.stems()
 SMALL = {
-    "n": 3, "captions": 2, "copies": 2, "shown": 1, "seed": 3, "explained": 2, "depths": 2,
+    "n": 3, "few": 2, "captions": 2, "copies": 2, "shown": 1, "seed": 3, "explained": 2,
+    "depths": 2,
     "beside": [], "models": ["mini-llava"], "published": ["LLaVA-1.5"],
     "controls": ["mini-instructblip"],  # it reads the words of another: its tokens are the same
 }  # fmt: skip
@@ -54,7 +55,7 @@ def called(stem, parameters, monkeypatch) -> Counter:
     counting(irlib, "attention_map", lambda *_: {"flows": 1})
     counting(irlib, "llava_cam", lambda _, kwargs: {"cams": kwargs.get("n", 1)})
     counting(VLM, "answer", lambda args, _: {"answers": len(args[1])})
-    for place in (irlib, across):
+    for place in (irlib, across, routes):
         counting(place, "sweep", swept)
 
     def made(maps):  # a backward for features, one for weights and embeddings
@@ -79,6 +80,10 @@ def called(stem, parameters, monkeypatch) -> Counter:
     counting(rulers, "faithfulness", explained)
     counting(kept, "top_tokens", enough)
     counting(swaps, "own_box", lambda args, _: dict.fromkeys(("answers", "cams"), 2 * len(args[1])))
+    ways = {"answers": 1, "tested": 3}  # masked, removed, replaced by an average
+    counting(routes, "likely", lambda args, _: {k: len(args[1]) * n for k, n in ways.items()})
+    for place in (routes, interventions):
+        counting(place, "image_means", lambda args, _: {"tested": len(args[1])})
     scope = {"display": lambda *_: None}
     for cell in nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4).cells:
         if cell.cell_type == "code":
@@ -92,7 +97,11 @@ def called(stem, parameters, monkeypatch) -> Counter:
 def few(stated: claims.Claims) -> claims.Claims:
     """The claims on two rows a table."""
     tables = {name: told | {"mini": 2} for name, told in stated.rows["tables"].items()}
-    return replace(stated, rows={**stated.rows, "tables": tables})
+    entries = [
+        replace(one, options={**one.options, "pictures": {"mini": 2}}) if one.options else one
+        for one in stated.entries
+    ]
+    return replace(stated, rows={**stated.rows, "tables": tables}, entries=tuple(entries))
 
 
 @pytest.mark.parametrize("stem", FIGURES)

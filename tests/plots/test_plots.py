@@ -178,6 +178,27 @@ def curves(models=("mini-llava",), layers=LAYERS):
     )
 
 
+def cuts(layers=LAYERS):
+    def table(**names):
+        (name, values), *_ = names.items()
+        rows = [
+            (task, layer, measure, value, at, at - 0.02, at + 0.03, SAMPLES)
+            for task in ("pope", "textvqa")
+            for value in values
+            for layer in range(layers)
+            for measure in ("changed", "lost", "share")
+            for at in [0.9 * np.exp(-layer / 5)]
+        ]
+        columns = ["task", "layer", "measure", name, "value", "low", "high", "n"]
+        return pd.DataFrame(rows, columns=columns)
+
+    cut = table(edge=("image>question", "image>answer", "question>answer", "image>all text"))
+    cut = pd.concat([cut.assign(span=span) for span in ("from", "window")])
+    cliffs = pd.DataFrame({"task": ["pope", "textvqa"], "layer": [5, layers]})
+    ways = table(how=("mask", "drop, renumbered", "mean"))
+    return cut, table(segment=("image", "user", "system")), ways, cliffs
+
+
 def cards(n=4):
     question = "Which of these is a metal? Choose from the options. A. copper B. fern C. wolf"
     row = {
@@ -370,6 +391,7 @@ BUILDERS = {
     ),
     "tokens_kept": lambda n: plots.tokens_kept(few_tokens(n), model="tiny"),
     "tokens_kept_seven": lambda n: plots.tokens_kept(few_tokens(n, 7), model="tiny"),
+    "knockout_curves": lambda n: plots.knockout_curves(*cuts(n), model="tiny", window=3),
     "no_picture_needed": lambda n: plots.no_picture_needed(*cards(), model="tiny"),
     "generalisation": lambda n: plots.generalisation(ours(), published()),
     "explore_view": lambda n: plots.explore_view(
@@ -1291,3 +1313,17 @@ def test_many_kinds_of_question_stand_beside_each_other(monkeypatch):
     many = pd.concat([one.assign(kind=f"kind of question {i}") for i in range(20)])
     figure = plots.no_picture_needed(many, told, pictures, model="tiny")
     assert_apart(drawn_texts(figure, monkeypatch), figure.bbox)
+
+
+def test_knockout_draws_each_edge_its_own_colour_and_every_number_at_its_layer():
+    cut, shares, ways, cliffs = cuts()
+    chosen = (cut["edge"] == "image>answer") & (cut["layer"] == 3) & (cut["task"] == "textvqa")
+    cut.loc[chosen & (cut["measure"] == "changed") & (cut["span"] == "from"), "value"] = 0.11
+    figure = plots.knockout_curves(cut, shares, ways, cliffs, model="tiny", window=3)
+    axes = figure.axes[5]  # five panels a task
+    lines = {line.get_color(): line for line in axes.lines if len(line.get_xdata()) == LAYERS}
+    assert lines[style.VERMILLION].get_ydata()[3] == pytest.approx(11)
+    assert lines[style.BLUE].get_ydata()[3] == pytest.approx(90 * np.exp(-3 / 5))
+    assert len(lines) == 4
+    with pytest.raises(ValueError, match="needs the columns"):
+        plots.knockout_curves(cut.drop(columns="edge"), shares, ways, cliffs, model="m", window=3)
