@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from irlib.plots.fig7_cam_sites import cam_sites as cam_sites
     from irlib.plots.fig8_cam_gallery import cam_gallery as cam_gallery
     from irlib.plots.fig9_no_picture_needed import no_picture_needed as no_picture_needed
+    from irlib.plots.fig10_knockout import knockout_curves as knockout_curves
     from irlib.plots.fig11_faithfulness import map_faithfulness as map_faithfulness
     from irlib.plots.fig12_topk import tokens_kept as tokens_kept
-    from irlib.plots.fig10_knockout import knockout_curves as knockout_curves
     from irlib.plots.single import attention_of as attention_of
     from irlib.plots.single import picture_and_maps as picture_and_maps
     from irlib.plots.table1_generalisation import generalisation as generalisation
