@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,7 @@ class Maps:
         >>> len(llava_cam(vlm, inputs, "Yes").show(layers=[0, 4]).axes)  # two of them the key
         5
         """
-        most = [layers] if isinstance(layers, int) else layers
+        most = [layers] if isinstance(layers, Integral) else layers
         return picture_and_maps(self, title or asked(self.sample), layers=most)
 
     def table(self) -> pd.DataFrame:

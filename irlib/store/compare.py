@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,10 @@ def _alike(path: Path, text: str, fresh: bytes) -> bool:
     """Whether the png at path is whole, holds the text, and looks like the fresh one."""
     from PIL import Image
 
-    with Image.open(path, formats=["PNG"]) as picture:
+    png = partial(Image.open, formats=["PNG"])
+    with png(path) as picture:
         picture.verify()  # the checksum of every chunk
-    with Image.open(path, formats=["PNG"]) as there, Image.open(io.BytesIO(fresh)) as new:
+    with png(path) as there, png(io.BytesIO(fresh)) as new:
         if there.text.get("Provenance") != text or there.size != new.size:
             return False
         one, two = (np.asarray(picture.convert("RGB"), dtype=int) for picture in (there, new))

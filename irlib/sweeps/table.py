@@ -89,7 +89,7 @@ def sweep(
     samples, batch_size = as_samples(samples), doors.count("batch_size", batch_size, least=1)
     if max_new_tokens is not None:
         max_new_tokens = doors.count("max_new_tokens", max_new_tokens, least=1)
-    doors.kind("logprob", logprob, bool, give="True or False")
+    logprob = doors.flag("logprob", logprob)
     keep, counts = doors.count("keep", keep), scorer(samples, score)
     check_way(vlm, how=how, renumber=renumber, means=means)
     change = Change(keep, edge, kind, doors.count("window", window, least=1))

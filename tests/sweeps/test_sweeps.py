@@ -339,7 +339,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_finished(
         ({"max_new_tokens": 0}, "max_new_tokens=0, found it out of range; .*at least 1"),
         ({"max_new_tokens": 2.5}, "max_new_tokens=2.5, found a float"),
         ({"max_new_tokens": True}, "max_new_tokens=True, found a bool"),
-        ({"logprob": 1}, "take 1 as logprob, found a int; give True or False"),
+        ({"logprob": 1}, "asked for logprob=1, found a int; give True or False"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_runs(
