@@ -112,7 +112,8 @@ def by_map(table: pd.DataFrame) -> pd.DataFrame:
     `hit`, `lift` (inside over area; 1 is chance), `own` (inside - other, of pictures where all
     questions have both), `gain` (inserted - deleted), `inserted` and `deleted`, the mean over
     sizes. Rows of one picture are averaged first, `n` are the pictures that had a number; the 95 %
-    interval is that of `estimate` within what a number can be, of lift Student's t. What nobody measured has no row.
+    interval is that of `estimate` within what a number can be, of lift Student's t. What nobody
+    measured has no row.
 
     >>> from irlib import load, load_task
     >>> table = faithfulness(load("mini-llava"), load_task("pope", n=1), ["random"])
