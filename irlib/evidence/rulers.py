@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 HEAD = ["model", "task", "sample", "picture", "map", "layer"]
 SHOWN = ["inside", "area", "hit", "other"]
+MEASURES = ("hit", "lift", "own", "gain", "inserted", "deleted")
+WITHIN = dict.fromkeys(("hit", "inserted", "deleted"), (0, 1)) | dict.fromkeys(
+    ("own", "gain"), (-1, 1)
+)
 EXPLAINED = ["size", "tokens", "inserted", "deleted", "whole", "none"]
 
 
@@ -108,7 +112,8 @@ def by_map(table: pd.DataFrame) -> pd.DataFrame:
     `hit`, `lift` (inside over area; 1 is chance), `own` (inside - other, of pictures where all
     questions have both), `gain` (inserted - deleted), `inserted` and `deleted`, the mean over
     sizes. Rows of one picture are averaged first, `n` are the pictures that had a number; the 95 %
-    interval is exact for hits, else Student's t. What nobody measured has no row.
+    interval is that of `estimate` within what a number can be, of lift Student's t. What nobody
+    measured has no row.
 
     >>> from irlib import load, load_task
     >>> table = faithfulness(load("mini-llava"), load_task("pope", n=1), ["random"])
@@ -122,13 +127,13 @@ def by_map(table: pd.DataFrame) -> pd.DataFrame:
     )
     rows = []
     for (name, layer), mine in table.groupby(["map", "layer"], sort=False, dropna=False):
-        for measure in ("hit", "lift", "own", "gain", "inserted", "deleted"):
+        for measure in MEASURES:
             whole = {"skipna": measure != "own"}  # of one question alone it is biased
             values = mine.groupby("picture")[measure].agg("mean", **whole).dropna()
             if values.empty:
                 continue
-            exact = measure == "hit"
-            found = estimate(values, within=(0, 1)) if exact else mean_effect(values)
+            ends = WITHIN.get(measure)
+            found = estimate(values, within=ends) if ends else mean_effect(values)
             told = {"value": found.value, "low": found.low, "high": found.high, "n": found.units}
             rows.append({"map": name, "layer": layer, "measure": measure} | told)
     columns = ["map", "layer", "measure", "value", "low", "high", "n"]

@@ -45,7 +45,7 @@ FOOT = (
     "time, in the colours of A. Own box: of questions about one picture, the share of heat in the "
     "box of what was asked less that in the other's. Inserted, deleted: probability of the "
     "untouched answer with a map's highest tokens alone, and without them ({sizes} of all, mean). "
-    "95 % interval over pictures (Student's t, exact for hits), of which n could be used. "
+    "95 % interval over pictures (of heat over chance Student's t), of which n could be used. "
     "Lines: rulers that see no question (random dotted, centre dash-dotted) and the box (dashed). "
 )
 
