@@ -101,9 +101,11 @@ class Session:
                 note = "\n".join(dict.fromkeys([*self._beyond(), *said]))
             except Stopped:
                 note = "stopped"
-            except EXPECTED as wrong:
-                log.debug("the explorer tells it in its place", exc_info=True)
-                error = str(wrong) or type(wrong).__name__
+            except Exception as wrong:  # whatever it is: the view must not wait for ever
+                known = isinstance(wrong, EXPECTED)
+                log.log(logging.DEBUG if known else logging.ERROR, "not done", exc_info=True)
+                kind = "" if known and str(wrong) else f"{type(wrong).__name__}: "
+                error = f"{kind}{wrong}"
             if over is self._over:  # else the next one tells how it goes
                 over.set()
                 self._status(error=error, note=note)

@@ -136,13 +136,14 @@ def test_a_question_of_ones_own_about_a_rows_picture_has_not_that_rows_box(talk)
 
 def test_a_new_question_ends_the_old_one(tiny_llava, talk, monkeypatch):
     session, told = talk
-    begun, go = threading.Event(), threading.Event()
+    begun, go, ran_on = threading.Event(), threading.Event(), []
 
     def slow(*_):
         begun.set()
         go.wait(10)
         tiny_llava.answer(session.read()[0])  # ends here, at its first module
-        raise AssertionError("the model ran on")
+        ran_on.append(True)
+        return {}
 
     monkeypatch.setattr(module.reading, "routes", slow)
     first = session.hear({"do": "routes"})
@@ -153,7 +154,16 @@ def test_a_new_question_ends_the_old_one(tiny_llava, talk, monkeypatch):
     second.join()
     assert last(told, "asked")["question"] == "Is there a red cat?"
     assert last(told)["error"] == ""
+    assert ran_on == []
     assert "routes" not in session.known()
+
+
+def test_an_error_that_nobody_thought_of_is_told_in_place_too(talk, monkeypatch):
+    session, told = talk
+    monkeypatch.setattr(module.reading, "routes", lambda *_: {}["nothing"])
+    hear(session, do="routes")
+    assert last(told)["error"] == "KeyError: 'nothing'"
+    assert last(told)["busy"] == ""
 
 
 def test_cancel_keeps_what_is_there_and_says_so(talk, monkeypatch):
