@@ -51,7 +51,8 @@ def llava_cam(
 
     `pool="token"` leaves out the mean: heat = ReLU(sum_k dz/dA_k A_k), each token's features with
     their own slopes, from the same backward (a difference from the paper, and to first order what
-    the target loses without this token's features).
+    the target loses without this token's features). A sum no larger than its float32 rounding is 0:
+    so at "block" in the layer before the last, which a norm alone reads, whatever its size.
 
     `target`: "answer", the sum of the answer's logits, each read where it is predicted; a word or
     phrase of the answer, for its tokens alone; a position, counted from 0, for that token alone; a
@@ -166,7 +167,9 @@ def _heat(features, slopes, relu_grad, threshold, pool="mean") -> Tensor:
     if pool == "mean":
         heat = torch.einsum("ltk,lk->lt", features, alpha.mean(1)).clamp_min(0)
     else:
-        heat = torch.einsum("ltk,ltk->lt", features, alpha).clamp_min(0)
+        parts = features * alpha
+        heat, eps = parts.sum(-1), torch.finfo(parts.dtype).eps
+        heat = heat.where(heat > parts.shape[-1] * eps * parts.abs().sum(-1), 0)
     if threshold is None:
         return heat
     return heat.where(heat >= threshold * heat.amax(1, keepdim=True), 0)

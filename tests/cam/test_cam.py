@@ -105,6 +105,16 @@ def test_token_by_token_heat_equals_a_backward_for_each_layer(tiny_llava, asked,
     assert np.array_equal(laid[site].heat, maps.heat)
 
 
+def test_token_by_token_heat_is_zero_where_only_a_norm_reads_the_features(tiny_llava, asked):
+    """A norm's output is the same for features of any size: along them its slope is zero."""
+    inputs, answer = asked
+    maps = llava_cam(tiny_llava, inputs, answer, site="block", pool="token")
+    assert not maps.heat[-2].any()
+    assert maps.heat[-3].any()
+    mean = llava_cam(tiny_llava, inputs, answer, site="block")
+    assert mean.heat[-2].any()
+
+
 def test_token_by_token_heat_of_a_padded_batch_with_noise_equals_single_runs(tiny_llava, samples):
     inputs = tiny_llava.prepare(samples)
     answer = tiny_llava.answer(inputs)
