@@ -13,7 +13,7 @@ from irlib.cam.asking import check_gradients, check_inputs, check_settings, site
 from irlib.cam.maps import Maps
 from irlib.cam.saving import share_out
 from irlib.cam.seeing import encoded
-from irlib.cam.slopes import features_and_slopes
+from irlib.cam.slopes import by_token, features_and_slopes
 from irlib.cam.targets import logits_of
 from irlib.inputs.records import Answer, Inputs
 from irlib.models.spelling import spelled
@@ -167,9 +167,7 @@ def _heat(features, slopes, relu_grad, threshold, pool="mean") -> Tensor:
     if pool == "mean":
         heat = torch.einsum("ltk,lk->lt", features, alpha.mean(1)).clamp_min(0)
     else:
-        parts = features * alpha
-        heat, eps = parts.sum(-1), torch.finfo(parts.dtype).eps
-        heat = heat.where(heat > parts.shape[-1] * eps * parts.abs().sum(-1), 0)
+        heat = by_token(features, alpha).clamp_min(0)
     if threshold is None:
         return heat
     return heat.where(heat >= threshold * heat.amax(1, keepdim=True), 0)

@@ -65,6 +65,20 @@ def features_and_slopes(
     }
 
 
+def by_token(features: Tensor, slopes: Tensor) -> Tensor:
+    """sum_k g_k A_k of each token, `[..., token]` from `[..., token, channel]` in float32.
+
+    0 where it is no larger than the rounding of such a sum can be.
+
+    >>> ones = torch.ones(2)
+    >>> by_token(torch.stack([ones, ones]), torch.tensor([[1.0, 1.0], [1.0, -1.0]])).tolist()
+    [2.0, 0.0]
+    """
+    parts = features * slopes
+    total, rounding = parts.sum(-1), parts.shape[-1] * torch.finfo(parts.dtype).eps
+    return total.where(total.abs() > rounding * parts.abs().sum(-1), 0)
+
+
 def check(vlm, slopes) -> None:
     """Refuse slopes that overflow; where they vanish, few bits are the likely reason but not the
     only one: with the picture hidden from layer 0 on, or at the last layer, a zero is a result."""

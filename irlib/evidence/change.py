@@ -1,5 +1,6 @@
 """What hiding the image from one layer on does to a score, on other pictures than chose it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -7,7 +8,8 @@ import pandas as pd
 from irlib import doors
 from irlib.evidence.bounds import estimate
 from irlib.evidence.costs import costs
-from irlib.evidence.units import ONE, one
+from irlib.evidence.means import mean_effect
+from irlib.evidence.units import ONE, one, units
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,24 @@ def since_untouched(table: pd.DataFrame) -> pd.DataFrame:
     whole = before.loc[rows["sample"]]
     changed = (rows["answer"].to_numpy() != whole["answer"].to_numpy()).astype(float)
     return rows.assign(changed=changed, lost=whole["logprob"].to_numpy() - rows["logprob"])
+
+
+def by_layer(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
+    """Return the means of `since_untouched` over pictures: a row a group of `by` and measure.
+
+    Columns `by, measure, value, low, high, n`: of `changed`, a share of answers, the interval is
+    exact, of `lost` Student's t, NaN for fewer than two pictures; n counts pictures.
+
+    >>> rows = {"sample": ["1", "2"], "picture": ["a", "b"], "layer": 0, "changed": 0.0,
+    ...         "lost": [0.1, 0.3]}
+    >>> by_layer(pd.DataFrame(rows), by=["layer"])[["measure", "value", "high"]].round(2).values
+    array([['changed', 0.0, 0.84],
+           ['lost', 0.2, 1.47]], dtype=object)
+    """
+    made = []
+    for group, rows in table.groupby(list(by), sort=False):
+        each = rows.groupby(units(rows))[["changed", "lost"]].mean()
+        found = {"changed": estimate(each["changed"], within=(0, 1))}
+        found["lost"] = mean_effect(each["lost"])
+        made += [(*group, name, e.value, e.low, e.high, e.units) for name, e in found.items()]
+    return pd.DataFrame(made, columns=[*by, "measure", "value", "low", "high", "n"])

@@ -1,5 +1,6 @@
 """Maps of a picture's image tokens, by name: LLaVA-CAM, attention, gradients, and rulers."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +9,15 @@ from random import Random
 import numpy as np
 import torch
 
-from irlib.cam.slopes import features_and_slopes
+from irlib.cam.slopes import by_token, features_and_slopes
 from irlib.cam.targets import logits_of
 from irlib.cam.weights import image_slopes
 from irlib.hooks.hooks import rows
 from irlib.inputs.records import Answer, Inputs
 from irlib.interventions.chosen import Choice, logprobs_with
 from irlib.models.sites import SITES
+
+log = logging.getLogger(__name__)
 
 RULERS = ("random", "centre", "box")
 """What any map must beat: no knowledge, the habit of looking at the middle; and what is asked."""
@@ -61,6 +64,9 @@ def heats(
         made |= {f"{kind} {site}": heat[kind, site] for kind, site in sloped}
     asked = {name: make for name, make in MAKE.items() if name in maps}
     made |= {name: found for name, make in asked.items() if (found := make(one)) is not None}
+    if missing := [name for name in maps if name not in made]:
+        sample = prompt.samples[0]
+        log.warning("%s %s: no map of %s; left out", sample.task, sample.key, ", ".join(missing))
     return {name: made[name] for name in maps if name in made}
 
 
@@ -96,8 +102,8 @@ class _One:
 
         def both(features, slope):  # [token, channel] -> [kind, token]
             features, slope = features.float(), slope.float()
-            by_token = (features * slope).sum(-1)
-            return torch.stack([features @ slope.mean(0), by_token]).clamp_min(0)
+            made = [features @ slope.mean(0), by_token(features, slope)]
+            return torch.stack(made).clamp_min(0)
 
         layers = range(self.vlm.n_layers)
         found = features_and_slopes(self.vlm, self.whole, sites, layers, *self.target, both)

@@ -91,6 +91,8 @@ def top_tokens(
             for layer in layers:
                 heat = found.get((name, layer))
                 if heat is None or not np.ptp(heat):
+                    told = sample.task, sample.key, name, layer
+                    log.warning("%s %s: %s ranks no token at layer %d; left out", *told)
                     continue
                 order = np.argsort(-heat, kind="stable").tolist()
                 each = {k: Choice(layer, tuple(sorted(order[:k]))) for k in counts}

@@ -47,7 +47,8 @@ FOOT = (
     "Dashed: no text sees the image, figure 5's truncation; grey line: its cliff on these "
     "questions (certified limits: figure 5). Lost: log-probability of the untouched answer, all "
     "its tokens. D: the image and the question. E: {few}; what follows removed tokens takes their "
-    "positions. Bands: 95 % interval, {n} questions a task. "
+    "positions. Bands: 95 % interval (A, C exact, "
+    "B, E Student's t), {n} questions a task. "
 )
 
 
@@ -124,9 +125,10 @@ def _lines(axes: Axes, table: pd.DataFrame, name: str, looks, scale: float) -> N
 
 
 def _scale(axes: Axes, table: pd.DataFrame, scale: float, layers) -> None:
-    """One scale a row of panels, from nothing to the most that is there."""
-    top = max(scale * np.nanmax(table["high"]), 100 if scale == 100 else 1.0)
-    low = min(0.0, scale * np.nanmin(table["low"]))
+    """One scale a row of panels, from nothing to the most that is there; wide bands end there."""
+    most = scale * min(np.nanmax([*table["high"], 0]), 1.5 * np.nanmax([*table["value"], 0]))
+    top = max(most, 100 if scale == 100 else 1.0)
+    low = max(min(0.0, scale * np.nanmin([*table["low"], 0])), -0.15 * top)
     axes.set(
         xlim=(layers[0] - 0.5, layers[-1] + 0.9),
         ylim=(

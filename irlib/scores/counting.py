@@ -80,7 +80,7 @@ def tallied(task: str) -> tuple[str, ...]:
     return tuple(_scorer(task).COUNTS)
 
 
-SWEPT = ("model", "task", "edge", "span", "width", "layer", "keep")
+SWEPT = ("model", "task", "edge", "span", "width", "how", "layer", "keep")
 
 
 def metrics(table: pd.DataFrame, *, by: tuple[str, ...] = SWEPT) -> pd.DataFrame:

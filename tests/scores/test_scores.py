@@ -586,3 +586,4 @@ def test_windows_of_two_widths_are_pooled_apart():
     table = pd.DataFrame({"task": "textvqa", "layer": 0, "span": "window", "score": [0.0, 1.0]})
     assert metrics(table.assign(width=[3, 5]))["value"].tolist() == [0.0, 1.0]
     assert metrics(table.assign(width=3))["value"].tolist() == [0.5]
+    assert metrics(table.assign(how=["mask", "mean"]))["value"].tolist() == [0.0, 1.0]
