@@ -126,7 +126,7 @@ export function chartsPanel(view) {
     if (!told) {
       return put(edges, view.host.send && asked.picture && button("cut the routes",
         "cut attention from picture to question, picture to answer, question to answer",
-        () => view.host.send({ do: "routes" }), { class: "ir-small" }));
+        () => view.host.send({ do: "routes", number: asked.number }), { class: "ir-small" }));
     }
     frame(routes, high);
     const all = told.edges.flatMap((one) => one.logprob);

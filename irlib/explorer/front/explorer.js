@@ -65,7 +65,7 @@ export function mount(root, host) {
       halt();
       view.panels = { asked: panel };
       view.picks = (host.picks?.() ?? []).filter((one) => one.number === panel.number);
-      if (first) state.layer = Math.min(host.layer?.() ?? Math.floor(panel.layers / 2), panel.layers - 1);
+      if (first) state.layer = Math.max(0, Math.min(host.layer?.() ?? Math.floor(panel.layers / 2), panel.layers - 1));
       model.textContent = panel.model;
       left.asked(panel);
       middle.asked(panel);
@@ -73,10 +73,13 @@ export function mount(root, host) {
       return;
     }
     if (panel.number !== view.panels.asked?.number) return; // of another question
+    const before = view.panels[name];
     view.panels[name] = panel;
     if (name === "shown") {
       if (!view.picks.some((one) => same(one.picked, panel.picked))) view.picks.push(panel);
-      if (!same(panel.picked, state.picked)) view.panels.shown = view.picks.find((one) => same(one.picked, state.picked)) ?? panel;
+      const mine = view.picks.find((one) => same(one.picked, state.picked));
+      view.panels.shown = mine ?? before ?? panel; // another page may have picked others
+      if (!mine && !before) left.settle();
     }
     right.build();
     middle.draw();
@@ -96,6 +99,8 @@ export function mount(root, host) {
   root.classList.add("ir-root");
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's own keys
   root.tabIndex = 0;
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", "where an answer comes from; arrow keys step through the layers");
   root.addEventListener("keydown", keys);
   root.replaceChildren(el("div", { class: "ir-page" }, el("header", {}, model,
     el("small", {}, "where in the picture, and how deep in the model, an answer comes from")),

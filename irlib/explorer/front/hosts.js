@@ -32,7 +32,8 @@ export function served() {
   const hears = {}, panels = {};
   let waiting = null, socket = null;
   function open() {
-    socket = new WebSocket(new URL(`socket${location.search}`, location.href.replace(/^http/, "ws")));
+    const here = `${location.origin}${location.pathname.replace(/\/?$/, "/")}`.replace(/^http/, "ws");
+    socket = new WebSocket(`${here}socket${location.search}`);
     socket.onmessage = (event) => {
       for (const [name, panel] of Object.entries(JSON.parse(event.data))) {
         if (name === "page") waiting?.(panel);

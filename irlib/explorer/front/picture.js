@@ -196,11 +196,12 @@ export function picturePanel(view) {
     if (!told) {
       return put(faith, view.host.send && button("is this map faithful?",
         "put in and take out the image tokens that it ranks highest, all layers together",
-        () => view.host.send({ do: "faithful" }), { class: "ir-small" }));
+        () => view.host.send({ do: "faithful", number: view.panels.asked.number }), { class: "ir-small" }));
     }
     const row = told.maps[view.mapKey()], chance = told.maps.random;
     if (!row) return put(faith);
-    put(faith, el("span", {}, `probability of the whole answer with the ${told.tokens} hottest tokens `),
+    put(faith, el("span", {}, "probability of the whole answer with the " +
+      `${told.tokens} hottest tokens of ${state.picked.length ? "its own map" : "this map"}, mean over layers, `),
       el("b", {}, `alone ${percent(row[0])}`), el("small", {}, ` (random ${percent(chance[0])})`), ", ",
       el("b", {}, `without ${percent(row[1])}`), el("small", {}, ` (random ${percent(chance[1])})`),
       el("small", {}, ` · all ${percent(told.whole)} · none ${percent(told.none)}`));

@@ -15,10 +15,13 @@ function stem(view) {
   return `${asked.model}-${asked.task}-${asked.key}-layer${view.state.layer}`.replace(/[^\w.-]+/g, "_");
 }
 
+// the words whose maps are shown, which are not yet those that were picked a moment ago
+function picked(view) { return view.panels.shown?.picked ?? []; }
+
 function provenance(view) {
   const { asked } = view.panels, { state } = view;
   return { ...asked.provenance, question: asked.question, answer: asked.answer, layer: state.layer,
-    map: view.mapKey(), words: state.picked.map((place) => asked.words[place].text) };
+    map: view.mapKey(), words: picked(view).map((place) => asked.words[place].text) };
 }
 
 // one row a layer; the last is the untouched model
@@ -110,17 +113,19 @@ function crc(bytes) {
 
 export function python(view) {
   const { asked } = view.panels, { state } = view, lines = [...asked.python];
-  const tokens = state.picked.flatMap((place) => asked.words[place].tokens);
-  if (state.site === "attends") lines.push("flow = attention_flow(vlm, inputs, answer, first=True)");
+  const tokens = picked(view).flatMap((place) => asked.words[place].tokens);
+  const flow = "flow = attention_flow(vlm, inputs, answer, first=True)" +
+    (tokens.length ? "  # of the whole answer, not of these words" : "");
+  if (state.site === "attends") lines.push(flow);
   else if (asked.picture) {
     if (tokens.length) {
-      const words = JSON.stringify(state.picked.map((place) => asked.words[place].text).join(" "));
+      const words = JSON.stringify(picked(view).map((place) => asked.words[place].text).join(" "));
       lines.push(`tokens = [${tokens.join(", ")}]  # ${words}`, "ids = answer.ids[0][tokens]");
     }
     const target = tokens.length ? ", target=lambda logits: logits[tokens, ids].sum()" : "";
     lines.push(`maps = llava_cam(vlm, inputs, answer, site="${state.site}", pool="${state.pool}"${target})`,
       `figure = maps.show([${state.layer}])`,
-      "flow = attention_flow(vlm, inputs, answer, first=True)");
+      flow);
   }
   lines.push(`with truncate(vlm, inputs, layer=${state.layer}):`, "    hidden = vlm.answer(inputs).text");
   return `${lines.join("\n")}\n`;
