@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from irlib.cam.asking import check_gradients, check_inputs
+from irlib.cam.cam import _heat as heat_of
 from irlib.cam.cam import llava_cam
 from irlib.cam.maps import Maps
 from irlib.cam.saving import share_out
@@ -79,8 +80,8 @@ def cam_maps(vlm, inputs: Inputs, answer: Answer, tokens: Sequence[int]) -> list
     _, again = share_out(vlm.decoder, whole.length, MEMORY, results=held)
 
     def both(features, slope):  # [token, channel] -> [pool, token]
-        features, slope = features.float(), slope.float()
-        return torch.stack([features @ slope.mean(0), (features * slope).sum(-1)]).clamp_min(0)
+        read = features[None].float(), slope[None].float(), False, None
+        return torch.cat([heat_of(*read, pool) for pool in ("mean", "token")])
 
     found = features_and_slopes(
         vlm, whole, sites, layers, [at], lambda _, logits: total(logits), both, again=again

@@ -35,14 +35,17 @@ def picture(image: Image.Image) -> dict:
 
 def heat(values: np.ndarray, *, bits: int = 16) -> dict:
     """`values [layer, row, col]`, none below 0, as whole numbers of so many bits in base64: each
-    layer brought to a maximum of 2**bits - 1, `peak [layer]` what it was; null where it is NaN.
+    layer brought to a maximum of 2**bits - 1, which its highest alone have, `peak [layer]` what it
+    was; null where it is NaN.
 
     >>> heat(np.array([[[0.0, 0.5]], [[0.0, 0.0]]]), bits=8)
     {'bits': 8, 'data': 'AP8AAA==', 'peak': [0.5, 0.0]}
     """
     peak = values.max((1, 2), keepdims=True)
     share = np.divide(values, peak, out=np.zeros_like(values), where=peak > 0)
-    whole = np.rint(share * (2**bits - 1)).astype({8: "u1", 16: "<u2"}[bits])
+    most = 2**bits - 1
+    whole = np.where(values < peak, np.rint(share * most).clip(max=most - 1), share * most)
+    whole = whole.astype({8: "u1", 16: "<u2"}[bits])
     data = base64.b64encode(whole.tobytes()).decode()
     return {"bits": bits, "data": data, "peak": numbers(peak[:, 0, 0])}
 

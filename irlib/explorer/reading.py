@@ -5,7 +5,6 @@ those of the words that are picked, of all where none is.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from irlib.store import provenance
 
 ROUTES = ("image>question", "image>answer", "question>answer")
 WINDOW = 3  # layers that a route is cut in at a time
-FAINT = 1e-6  # of a map's highest layer: a peak below it is a sum of rounding, no heat
 BEYOND = 8  # tokens that a changed answer may be longer than the untouched one: it is another then
 
 
@@ -90,7 +88,7 @@ def shown(
         return told
     found = drawn.cam_maps(vlm, inputs, answer, tokens) if cam else []
     found.append(drawn.attention_maps(vlm, inputs, attention, tokens))
-    found = [_without_rounding(one) for one in found if one is not None]
+    found = [one for one in found if one is not None]
     bits = 16 if sum(one.heat.size for one in found) <= packing.FINE else 8
     for one in found:
         table = one.table()
@@ -101,12 +99,6 @@ def shown(
             "area": packing.numbers(table["area"].iloc[0]),
         }
     return told
-
-
-def _without_rounding(maps):
-    """The maps, zero in layers where there is nothing but rounding."""
-    peak = maps.heat.max((1, 2), keepdims=True)
-    return replace(maps, heat=np.where(peak < FAINT * peak.max(), 0, maps.heat))
 
 
 def strip(vlm, inputs: Inputs, answer: Answer) -> dict:
