@@ -61,7 +61,10 @@ class Finder:
             name = str(told.get("name") or "upload")
             picture, image = _decoded(name, data), repr(name)
         elif path := str(told.get("path") or "").strip():
-            picture, image = open_picture(doors.path("picture", path)), repr(path)
+            file, image = doors.path("picture", path), repr(path)
+            if file.exists() and not file.is_file():  # a pipe would let the view wait for ever
+                raise ValueError(f"asked about the picture {path!r}, found no file; give a file")
+            picture = open_picture(file)
             name = path.replace("\\", "/").rpartition("/")[2]
         elif before is None or told.get("bare"):
             picture, image = None, "None"

@@ -4,6 +4,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from tornado.httpserver import HTTPServer
@@ -38,7 +39,11 @@ def test_our_options_are_read_wherever_they_stand_and_the_others_are_jupyters(
     [
         (["mini-lava"], "mini-lava"),
         (["mini-llava", "--picture", "nowhere.jpg"], "found no such file"),
+        (["mini-llava", "--picture", __file__], "does not open as one"),
+        (["mini-llava", "--picture", str(Path(__file__).parent)], "found no file"),
         (["mini-llava", "--layer", "12"], "whole number in 0..11"),
+        (["mini-llava", "--row", "500"], "use one in 0..499"),
+        (["mini-llava", "--row", "-1"], "whole number of at least 0"),
     ],
 )
 def test_what_cannot_be_shown_is_told_before_a_server_starts(order, error, capsys, monkeypatch):
@@ -47,11 +52,26 @@ def test_what_cannot_be_shown_is_told_before_a_server_starts(order, error, capsy
     assert error in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("order", [["a", "--model", "b"], ["--question", "What?"], ["--task", "x"]])
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["a", "--model", "b"],
+        ["--question", "What?"],
+        ["--task", "x"],
+        ["--picture", "a.png", "--task", "pope"],
+        ["--picture", "a.png", "--row", "0"],
+    ],
+)
 def test_options_that_do_not_fit_are_refused(order):
     with pytest.raises(SystemExit) as ended:
         launch.read(order)
     assert ended.value.code == 2
+
+
+def test_an_empty_question_is_refused_and_not_replaced(photograph, capsys, monkeypatch):
+    monkeypatch.setattr(server, "open_server", None)
+    assert cli.main(["explore", "--picture", str(photograph), "--question", ""]) == 1
+    assert "write a question" in capsys.readouterr().err
 
 
 def test_the_server_is_opened_with_jupyters_options_and_a_first_question(monkeypatch, tmp_path):
