@@ -37,12 +37,15 @@ class Session:
         self._panels: dict[str, dict] = {}
         self._picks: dict[tuple[int, ...], dict] = {}
         self._found = self._read = self._model = None  # `_read`: inputs, answer, attention
+        self._running = self._asking = None  # the ends of what runs and of a question not answered
 
     def hear(self, message: dict) -> threading.Thread | None:
         """Do what a page asks for, and return the thread that does it.
 
         {"do": "row" (`task`, `row`) | "own" (`question`, and `path` or `name` and `data`) | "words"
-        (`picked`) | "routes" | "faithful" | "cancel"}; anything else is told in the status.
+        (`picked`) | "routes" | "faithful" | "cancel"}; anything else is told in the status. What is
+        asked of an answer (of the `number` in its panels) that another question takes the place of
+        is left.
         """
         told = message if isinstance(message, dict) else {}
         jobs = {
@@ -52,15 +55,18 @@ class Session:
             "routes": lambda: self._panel("routes", "cutting routes", reading.routes),
             "faithful": lambda: self._panel("faithful", "measuring the maps", reading.faithful),
         }
+        asks = told.get("do") in ("row", "own")
         if told.get("do") == "cancel":
             return self._over.set()
         if told.get("do") not in jobs:
             return self._status(error=f"asked to do {told.get('do')!r}, found no such thing to do")
-        return self._later(jobs[told["do"]])
+        if not asks and (self._asking or told.get("number", self._number) != self._number):
+            return None
+        return self._later(jobs[told["do"]], asks=asks)
 
     def ask(self, find: Callable[[Finder], Found], *, wait: bool = True) -> threading.Thread | None:
         """Ask what is found, and `wait` for all panels or leave it to a thread."""
-        return self._later(lambda: self._question(find(self.finder)), wait=wait)
+        return self._later(lambda: self._question(find(self.finder)), wait=wait, asks=True)
 
     def known(self) -> dict:
         """The panels of the question that is shown; `picks` those of the words picked so far."""
@@ -77,9 +83,13 @@ class Session:
             self._later(lambda place=place: self._words([place]), wait=True)
         self._later(lambda: self._words([]), wait=True)
 
-    def _later(self, job: Callable[[], None], *, wait: bool = False) -> threading.Thread | None:
+    def _later(
+        self, job: Callable[[], None], *, wait: bool = False, asks: bool = False
+    ) -> threading.Thread | None:
         self._over.set()  # what is being computed for the question before
         self._over = over = threading.Event()
+        if asks:
+            self._asking = over
         work = threading.Thread(target=self._work, args=(job, over), name="explorer", daemon=True)
         if wait:
             return self._work(job, over)
@@ -89,6 +99,7 @@ class Session:
     def _work(self, job: Callable[[], None], over: threading.Event) -> None:
         error = note = ""
         with ONE_AT_A_TIME:
+            self._running = over
             try:
                 with stopping(over.is_set), warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always")
@@ -96,9 +107,10 @@ class Session:
                         raise Stopped("before it began")
                     self._status(busy="reading the question")
                     job()
+                    self._strip()  # which a pick of words ended, where it was not told yet
                 kinds = (UserWarning, RuntimeWarning)
                 said = [str(one.message) for one in said if issubclass(one.category, kinds)]
-                note = "\n".join(dict.fromkeys([*self._beyond(), *said]))
+                note = "\n".join(dict.fromkeys([*self.beyond(), *said]))
             except Stopped:
                 note = "stopped"
             except Exception as wrong:  # whatever it is: the view must not wait for ever
@@ -106,6 +118,7 @@ class Session:
                 log.log(logging.DEBUG if known else logging.ERROR, "not done", exc_info=True)
                 kind = "" if known and str(wrong) else f"{type(wrong).__name__}: "
                 error = f"{kind}{wrong}"
+            self._answers(over)
             if over is self._over:  # else the next one tells how it goes
                 over.set()
                 self._status(error=error, note=note)
@@ -121,11 +134,22 @@ class Session:
             )
         attention = attention_rows(self.vlm, inputs, answer)
         asked = reading.asked(self.vlm, inputs, answer, self._made_of(), said=found.inputs)
+        if self._running.is_set():
+            raise Stopped("before it was told")
+        self._answers(self._running)
         self._panels, self._picks, self._number = {}, {}, secrets.token_hex(6)
         self._found, self._read = found, (inputs, answer, attention)
         self._publish("asked", asked | {"place": found.place})
         self._words(())
-        self._panel("strip", "hiding the picture", reading.strip, part=0.6)
+
+    def _strip(self) -> None:
+        if self._read is not None and "strip" not in self._panels:
+            self._panel("strip", "hiding the picture", reading.strip, part=0.6)
+
+    def _answers(self, over: threading.Event) -> None:
+        """The question that this is the end of is pending no more."""
+        if self._asking is over:
+            self._asking = None
 
     def _words(self, picked) -> None:
         inputs, answer, attention = self._answered("the maps of words")
@@ -158,7 +182,7 @@ class Session:
             self._model = {"name": self.vlm.name, "sha256": provenance.model(self.vlm)}
         return self._model
 
-    def _beyond(self) -> list[str]:
+    def beyond(self) -> list[str]:
         """What must be known of a picture that the model was not made for."""
         found, name = self._found, self.vlm.name
         drawn = name in bundles() or (root() / "data/minis" / name).is_dir()

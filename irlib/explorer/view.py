@@ -31,9 +31,13 @@ class View(anywidget.AnyWidget):
     status = traitlets.Dict().tag(sync=True)
 
     def __init__(self, vlm, *, source: str = "bundled", layer: int):
-        super().__init__(layer=layer)
         self.session = Session(vlm, lambda name, panel: setattr(self, name, panel), source=source)
+        super().__init__(layer=layer)
         self.on_msg(lambda _, message, __: self.hear(message))
+
+    @traitlets.validate("layer")
+    def _within(self, proposed: dict) -> int:
+        return doors.count("layer", proposed["value"], most=self.session.vlm.n_layers - 1)
 
     def __repr__(self) -> str:
         asked = self.asked or {"model": self.session.vlm.name, "asked": "", "answer": ""}
@@ -86,7 +90,10 @@ def document(session: Session, *, layer: int | None = None) -> str:
     if "asked" not in told:
         raise ValueError("asked for a page, found no answer yet; ask a question first")
     asked = told["asked"]
-    made = page({"layer": layer, **told}, title=f"{asked['model']}: {asked['asked']}")
+    status = {"note": "\n".join(session.beyond())}
+    made = page(
+        {"layer": layer, "status": status, **told}, title=f"{asked['model']}: {asked['asked']}"
+    )
     if (size := len(made.encode())) > MOST:
         raise ValueError(
             f"asked for a page, found {size / 1e6:.1f} MB, {len(told['picks'])} picks of words in "
@@ -128,8 +135,12 @@ def explore(
     if sample is None and question is None and image is None:
         view.session.ask(lambda finder: finder.row("textvqa", 0))
     else:
-        (asked,) = vlm.prepare(sample, question, image=image).samples
-        view.session.ask(lambda finder: finder.given(asked))
+        asked = vlm.prepare(sample, question, image=image).samples
+        if len(asked) != 1:
+            raise ValueError(
+                f"asked to explore {len(asked)} samples, found a view of one question; give one"
+            )
+        view.session.ask(lambda finder: finder.given(asked[0]))
     if view.status["error"]:
         raise ValueError(view.status["error"])
     return view

@@ -3,6 +3,7 @@
 import base64
 import gc
 import io
+import os
 import threading
 import weakref
 
@@ -156,6 +157,86 @@ def test_a_new_question_ends_the_old_one(tiny_llava, talk, monkeypatch):
     assert last(told)["error"] == ""
     assert ran_on == []
     assert "routes" not in session.known()
+
+
+@pytest.fixture
+def held(tiny_llava, talk, monkeypatch):
+    """A panel that waits for `go` once it has begun, and then goes on to the model."""
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(name):
+        compute = getattr(module.reading, name)
+
+        def slow(vlm, inputs, *more, **settings):
+            begun.set()
+            go.wait(10)
+            vlm.answer(inputs)  # ends here, at its first module, if it is to end
+            return compute(vlm, inputs, *more, **settings)
+
+        monkeypatch.setattr(module.reading, name, slow)
+        return begun, go
+
+    return hold
+
+
+def test_a_word_picked_while_the_picture_is_hidden_comes_first_and_the_strip_after(talk, held):
+    session, told = talk
+    whole = last(told, "strip")
+    begun, go = held("strip")
+    del told[:]
+    first = session.hear({"do": "own", "question": last_question(session)})
+    begun.wait(10)
+    second = session.hear({"do": "words", "picked": [0]})
+    go.set()
+    first.join()
+    second.join()
+    assert [name for name, _ in told if name != "status"] == ["asked", "shown", "shown", "strip"]
+    assert last(told, "shown")["picked"] == [0]
+    assert last(told, "strip")["answers"] == whole["answers"]
+    assert last(told)["busy"] == ""
+
+
+def last_question(session):
+    return session.known()["asked"]["question"]
+
+
+def test_what_is_asked_of_the_old_answer_does_not_end_a_new_question(talk, held, monkeypatch):
+    session, told = talk
+    begun, go = threading.Event(), threading.Event()
+    compute = module.attention_rows
+
+    def slow(*read):
+        begun.set()
+        go.wait(10)
+        return compute(*read)
+
+    monkeypatch.setattr(module, "attention_rows", slow)
+    question = session.hear({"do": "own", "question": "Is there a red cat?"})
+    begun.wait(10)
+    assert [session.hear({"do": do, "picked": [0]}) for do in ("words", "routes")] == [None, None]
+    go.set()
+    question.join()
+    assert last(told, "asked")["question"] == "Is there a red cat?"
+    assert last(told, "strip")["number"] == last(told, "asked")["number"]
+    hear(session, do="words", picked=[0])
+    assert last(told, "shown")["picked"] == [0]
+
+
+def test_words_of_an_answer_that_is_gone_are_left(talk):
+    session, told = talk
+    gone = last(told, "asked")["number"]
+    hear(session, do="own", question="Is there a red cat?")
+    assert session.hear({"do": "words", "picked": [0], "number": gone}) is None
+    assert last(told, "shown")["picked"] == []
+    hear(session, do="words", picked=[0], number=last(told, "asked")["number"])
+    assert last(told, "shown")["picked"] == [0]
+
+
+def test_a_pipe_is_no_picture_to_wait_for(talk, tmp_path):
+    session, told = talk
+    os.mkfifo(tmp_path / "pipe")
+    hear(session, do="own", question="What?", path=str(tmp_path / "pipe"))
+    assert "found no file" in last(told)["error"]
 
 
 def test_an_error_that_nobody_thought_of_is_told_in_place_too(talk, monkeypatch):

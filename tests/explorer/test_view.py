@@ -34,6 +34,26 @@ def test_a_layer_that_the_model_lacks_is_refused(tiny_llava, sample, layer):
         explore(tiny_llava, sample, layer=layer)
 
 
+def test_a_layer_set_later_is_one_of_the_models_too(view):
+    for layer in (4, -1):
+        with pytest.raises(ValueError, match=rf"asked for layer={layer}"):
+            view.layer = layer
+    assert view.layer == 1
+
+
+def test_two_samples_are_no_one_question(tiny_llava, sample):
+    with pytest.raises(ValueError, match="asked to explore 2 samples"):
+        explore(tiny_llava, [sample, sample])
+
+
+def test_a_kept_page_tells_what_must_be_known_of_the_picture(photograph):
+    from irlib.models.loading import load
+
+    view = explore(load("mini-llava"), image=photograph, question="What is in the picture?")
+    told = re.search(r'id="told">(.*?)</script>', view.html(), re.DOTALL)[1]
+    assert "trained on the bundled drawings alone" in json.loads(told)["status"]["note"]
+
+
 @pytest.mark.filterwarnings("ignore:the question")
 def test_a_first_question_that_cannot_be_asked_is_refused(tiny_llava, picture):
     with pytest.raises(ValueError, match="found the question None"):
