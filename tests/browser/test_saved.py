@@ -90,6 +90,9 @@ def test_words_are_picked_together_and_alone(opened, view):
     assert pixels(opened) != whole
     words.nth(4).click()  # both together are not in the file
     assert "not in this page" in opened.locator(".ir-told").inner_text()
+    pressed = [one.get_attribute("aria-pressed") for one in words.all()]
+    assert pressed.index("true") == 3  # the one whose map is shown
+    assert pressed.count("true") == 1
     opened.get_by_role("button", name="maps and shares of the whole answer").click()
     assert pixels(opened) == whole
 
