@@ -112,12 +112,20 @@ def fill(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = f"{text}\n{(ROOT / 'docs/index.md').read_text(encoding='utf-8')}"
     elif name.startswith("notebooks/"):
         (one,) = (one for one in figures() if name == f"notebooks/{one['stem']}")
-        book = json.loads(source[0])
+        lower = re.compile(r"(?<=\]\()[^)\s]*#[^)\s]+")  # Jupyter keeps a heading's capitals
+        book = json.loads(lower.sub(_anchor, source[0]))
         text = template(FILES, **one)
         book["cells"].append(
             {"cell_type": "markdown", "id": "files", "metadata": {}, "source": text}
         )
         source[0] = json.dumps(book)
+
+
+def _anchor(link: re.Match) -> str:
+    """A link to a heading of a notebook as these pages spell it, any other as it is."""
+    page, _, heading = link[0].partition("#")
+    ours = not page or page.endswith(".ipynb")
+    return f"{page}#{heading.lower()}" if ours else link[0]
 
 
 FILES = """\
