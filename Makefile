@@ -7,7 +7,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STRIP := --keep-output --keep-count --keep-id --extra-keys "metadata.widgets metadata.papermill cell.metadata.papermill"
 
-.PHONY: figures test smol-trial check-figures notebooks benchmarks lint unit nbval browser clean
+.PHONY: figures test smol-trial check-figures notebooks benchmarks lint unit nbval browser site clean
 
 figures: .venv/.stamp
 	$(if $(filter smol,$(PROFILE)),$(BIN)/irlib fetch smol-llava)
@@ -53,6 +53,14 @@ nbval: .venv/.stamp
 # the explorer in a real browser, skipped where there is none; screenshots in data/results/browser
 browser: .venv/.stamp
 	IRLIB_SHOTS=data/results/browser $(BIN)/python -m pytest -q tests/browser
+
+# README, docs, notebooks as they are committed, claims, saved views and the reference, as pages in site/
+site: .venv/.stamp
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[site]' $(PIP_FLAGS)
+	$(BIN)/irlib fetch smol-llava
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python docs/views.py smol-llava mini-llava mini-internvl
+	rm -rf site
+	$(BIN)/python -m sphinx -q -W --keep-going -E -c docs -d data/results/doctrees . site
 
 clean:
 	rm -rf data/results figures/*/notebooks .pytest_cache .ruff_cache

@@ -22,10 +22,10 @@ PINS = {
 }
 
 
-def needed() -> dict[str, Requirement]:
-    """Everything that irlib[test] brings along on this machine, as its packages tell."""
+def needed(extra: str) -> dict[str, Requirement]:
+    """Everything that irlib[extra] brings along on this machine, as its packages tell."""
     found = {}
-    waiting = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    waiting = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"][extra]]
     waiting = [(Requirement(text), ("",)) for text in waiting]
     while waiting:
         wanted, extras = waiting.pop()
@@ -40,9 +40,12 @@ def needed() -> dict[str, Requirement]:
     return {name: wanted for (name, *_), wanted in found.items()}
 
 
-def test_every_package_that_comes_along_is_pinned_to_what_is_tested_here():
+@pytest.mark.parametrize("extra", ["test", "site"])
+def test_every_package_that_comes_along_is_pinned_to_what_is_tested_here(extra):
+    if extra == "site":
+        pytest.importorskip("myst_nb", reason="what makes the site is not installed: irlib[site]")
     # a CUDA build of torch brings packages that torch itself pins
-    brought = {n for n in needed() if not n.startswith(("nvidia-", "cuda-", "triton"))}
+    brought = {n for n in needed(extra) if not n.startswith(("nvidia-", "cuda-", "triton"))}
     assert sorted(brought - PINS.keys()) == []
     here = {name: version(name).split("+")[0] for name in brought}
     assert {n: v for n, v in here.items() if PINS[n] != v} == {}
@@ -63,7 +66,8 @@ def test_the_users_eight_packages_are_asked_for_by_name():
 
 
 def test_the_pins_satisfy_what_is_asked_for():
-    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+    extras = PROJECT["optional-dependencies"]
+    for text in PROJECT["dependencies"] + extras["test"] + extras["site"]:
         wanted = Requirement(text)
         assert wanted.specifier.contains(PINS[canonicalize_name(wanted.name)]), text
 

@@ -11,6 +11,7 @@ export function chartsPanel(view) {
   const shares = chart("shares of the answer's attention by layer");
   const strip = chart("the answer with the picture hidden from each layer on");
   const routes = chart("the answer's log-probability with a route cut");
+  const way = el("h3", {}, "Which way the picture reaches it");
   const legend = el("ul", { class: "ir-legend" });
   const answers = el("ul", { class: "ir-legend ir-answers" });
   const now = el("p", { class: "ir-now", "aria-live": "polite" });
@@ -123,6 +124,7 @@ export function chartsPanel(view) {
   function drawRoutes() {
     const { routes: told, asked, strip: whole } = view.panels, top = 8, low = tall(92), high = low + 20;
     routes.toggleAttribute("hidden", !told?.edges.length);
+    way.toggleAttribute("hidden", !told && !view.host.send); // a saved page cuts no more
     if (!told) {
       return put(edges, view.host.send && asked.picture && button("cut the routes",
         "cut attention from picture to question, picture to answer, question to answer",
@@ -171,7 +173,7 @@ export function chartsPanel(view) {
     el("h3", {}, "What the answer attends to"), shares, legend,
     el("h3", {}, "What it says when the picture is hidden from a layer on"),
     el("small", { class: "ir-unit" }, "log-probability of the untouched answer, nats"), strip, now, answers,
-    el("h3", {}, "Which way the picture reaches it"), routes, edges);
+    way, routes, edges);
   new ResizeObserver(([entry]) => {
     const found = Math.round(entry.contentRect.width);
     if (found > 50 && found !== wide) { wide = found; build(); }

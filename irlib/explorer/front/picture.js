@@ -173,7 +173,7 @@ export function picturePanel(view) {
     const note = !panel.picture ? "no picture was asked about: there is no map"
       : panel.grid.note || (shown && !map ? "this map has no place on the picture" : "");
     const inside = map?.inside[state.layer];
-    const known = map && panel.boxes.length && inside != null;
+    const known = map && panel.boxes.length > 0 && inside != null;
     put(facts, known && [
       el("span", { class: "ir-fact", title: "the share of the heat that lies in the box" }, "heat in box ",
         meter(inside, map.area), el("b", {}, percent(inside)),
