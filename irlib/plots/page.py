@@ -92,7 +92,8 @@ class Drawing(Figure):
         return data.getvalue()
 
     def _repr_png_(self) -> bytes:
-        return self.png(100)  # a notebook is read on a screen, and kept small
+        with matplotlib.rc_context({"text.hinting": "none"}):  # hinted, small letters are wider
+            return self.png(100)  # a notebook is read on a screen, and kept small
 
 
 def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
