@@ -198,7 +198,10 @@ def test_every_map_can_be_had_of_every_family_and_none_is_costly_unasked(name, f
     assert not set(heat.COSTLY) & set(heat.MAPS)
     told = table[table["layer"].isna()]
     if name != "instructblip":  # of so few queries a map can be zero
-        assert told[["inserted", "deleted"]].notna().all(axis=None)
+        normed = {"token block"}  # zero before the last layer: a norm alone reads it there
+        normed |= {"token attention", "token mlp"} if name == "gemma3" else set()  # in every layer
+        some = told[~told["map"].isin(normed)]
+        assert some[["inserted", "deleted"]].notna().all(axis=None)
     assert told[["whole", "none"]].notna().all(axis=None)
     assert set(table.loc[table["layer"] == 0, "map"]) == set(heat.LAYERED) - lost
 

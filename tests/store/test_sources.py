@@ -50,7 +50,15 @@ def test_a_closure_is_all_that_is_imported_in_whatever_words_and_wherever(tmp_pa
 def test_the_instruments_hash_changes_with_every_file_that_answers_hang_on(tmp_path):
     here = shutil.copytree(store.root() / "irlib", tmp_path / "irlib")
     before = sources.instrument(here)
-    answers = ("hooks/", "inputs/", "models/vlm", "models/families", "interventions/staircase")
+    answers = (
+        "hooks/hooks",
+        "hooks/probe",
+        "hooks/registry",
+        "inputs/",
+        "models/vlm",
+        "models/families",
+        "interventions/staircase",
+    )
     answers += ("tasks/pictures", "tasks/shades")  # what is seen of a picture
     free = ("evidence/", "cam/", "cli", "plots/", "scores/", "store/", "sweeps/", "tasks/", "plan/")
     for path in sorted(here.rglob("*.py")):
