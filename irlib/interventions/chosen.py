@@ -134,6 +134,10 @@ def _parts(vlm, inputs, choices, *, room) -> Iterator[tuple]:
             index = torch.cat([kept, text.expand(len(places), -1)], 1)
             made = replace(
                 base,
+                keys={
+                    layer: tuple(one.expand(len(places), -1, -1, -1) for one in pair)
+                    for layer, pair in base.keys.items()
+                },
                 logits=base.logits.expand(len(places), -1),
                 index=dict.fromkeys(layers, index),
                 states={layer: held[index.to(held.device)] for layer, held in given.items()},

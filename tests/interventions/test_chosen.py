@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import hooks_on
 
+from irlib import load, load_task
 from irlib.hooks.hooks import edit
 from irlib.interventions import chosen
 from irlib.interventions.chosen import Choice, answers_with, logprobs_with
@@ -94,3 +95,13 @@ def test_what_cannot_be_chosen_is_refused(tiny_llava, sample, samples, text_samp
     for other in (samples, text_sample):
         with pytest.raises(ValueError, match="give inputs of one row with a picture"):
             answers_with(tiny_llava, tiny_llava.prepare(other), [Choice(0)])
+
+
+def test_answers_that_end_at_different_times_are_those_of_single_runs():
+    """Rows that have said all leave the batch, the first of them too."""
+    vlm = load("mini-llava")
+    inputs = vlm.prepare(load_task("chair", n=1))
+    choices = [Choice(layer) for layer in range(vlm.n_layers + 1)]
+    single = [answers_with(vlm, inputs, [one])[0] for one in choices]
+    assert answers_with(vlm, inputs, choices) == single
+    assert len({len(text) for text in single}) > 2
