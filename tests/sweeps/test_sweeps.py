@@ -704,7 +704,9 @@ def test_a_signal_ends_a_sweep_on_workers_and_leaves_no_claim_and_no_process(
         capture_output=True, check=False, timeout=240,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert told.returncode == code, told.stderr
+    # Python ends by the signal itself, but with 1 where a library runs code of its own at the exit
+    ended = {code, 1} if name == "SIGINT" and "KeyboardInterrupt" in told.stderr else {code}
+    assert told.returncode in ended, told.stderr
     assert not list(folder.glob("answers/*/locks/*"))
     assert 2 <= len(list(folder.rglob("*.parquet"))) < 40
     for pid in told.stdout.split():
