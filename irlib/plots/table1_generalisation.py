@@ -101,7 +101,7 @@ def _small(rows: pd.DataFrame, name: str) -> str:
         return ""
     row = rows.loc[name]
     spots = ("–" if row[key] >= row["n_layers"] else int(row[key]) for key in SPOTS)
-    before = (f"{100 * row[name]:.3g}" for name in ("baseline_low", "baseline_high"))
+    before = (f"{round(100 * row[name], 1):g}" for name in ("baseline_low", "baseline_high"))
     lines = ["before " + "–".join(before), "cliff {} [{}, {}]".format(*spots)]
     if row["high"] >= row["n_layers"]:
         lines.append(f"L = {row['layer']:.0f}")
