@@ -34,8 +34,8 @@ DOORS = {  # the only modules that import a library
     "transformers": {
         "models.assembly",
         "hooks.registry",
-        "models.families",
-        "models.layouts",
+        "models.family",
+        "models.tilings",
         "models.loading",
         "models.placement",
         "models.processors",

@@ -6,7 +6,7 @@ from irlib.faces import face
 
 if TYPE_CHECKING:
     from irlib.models.families import FAMILIES as FAMILIES
-    from irlib.models.families import Family as Family
+    from irlib.models.family import Family as Family
     from irlib.models.loading import load as load
     from irlib.models.loading import minis as minis
     from irlib.models.shikra import convert as convert

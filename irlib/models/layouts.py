@@ -9,9 +9,6 @@ prompt is found out.
 import math
 
 import numpy as np
-from PIL import Image
-from transformers.image_processing_utils import select_best_resolution
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from irlib.inputs.grids import Grid, cells_of, crop_grid, grid_of
 
@@ -26,80 +23,12 @@ def cropped(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     has_class = config.vision_config.model_type == "clip_vision_model"
     return crop_grid(
         size,
-        shape=_patches(vlm, visual),
+        shape=patches(vlm, visual),
         resize=_set(processor.size) if processor.do_resize else None,
         crop=(height, width) if getattr(processor, "do_center_crop", False) else None,
         square=bool(getattr(processor, "do_pad", False)),
         first=int(has_class and config.vision_feature_select_strategy == "full"),
     )
-
-
-def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
-    """LLaVA-1.6, LLaVA-OneVision: the whole picture squashed, then tiles of it, enlarged.
-
-    The tiles keep the proportions; their features are cut to the picture (unpadded), shrunk where
-    there are too many (OneVision), and each row of them ends in a newline token.
-    """
-    config, (width, height) = vlm.model.config, size
-    tile, (side, _) = config.vision_config.image_size, _patches(vlm, visual)
-    tall, wide = select_best_resolution((height, width), config.image_grid_pinpoints)
-    pinpoints = vlm.processor.image_processor.image_grid_pinpoints
-    best = select_best_resolution((height, width), pinpoints)
-    _expect(vlm, "pixels of tiles", tuple(best), (tall, wide))
-    tiles = 1 + (tall // tile) * (wide // tile)
-    _expect(vlm, "tiles", visual["pixel_values"].shape[1], tiles)
-    # pixels of the enlarged picture and its place on the canvas
-    if wide / width < tall / height:
-        new_width, new_height = wide, min(math.ceil(height * wide / width), tall)
-    else:
-        new_width, new_height = min(math.ceil(width * tall / height), wide), tall
-    left, top = (wide - new_width) // 2, (tall - new_height) // 2
-    # rows and columns of features, and how many of them are cut off on either side
-    rows, cols, above, before = tall // tile * side, wide // tile * side, 0, 0
-    if width / height > cols / rows:
-        above = (rows - int(round(height * cols / width, 7))) // 2
-    else:
-        before = (cols - int(round(width * rows / height, 7))) // 2
-    rows, cols, patch = rows - 2 * above, cols - 2 * before, tile / side
-    x = (before * patch + np.array([0, cols * patch]) - left) * width / new_width
-    y = (above * patch + np.array([0, rows * patch]) - top) * height / new_height
-    if cap := getattr(config, "vision_aspect_ratio", None):
-        ratio = math.sqrt(rows * cols / (int(cap.removeprefix("anyres_max_")) * side**2))
-        if ratio > 1.1:
-            rows, cols = int(rows // ratio), int(cols // ratio)
-    tiles = side**2 + np.arange(rows * (cols + 1)).reshape(rows, cols + 1)[:, :-1]
-    views = [(tiles, cells_of(np.linspace(*x, cols + 1), np.linspace(*y, rows + 1)))]
-    views.append(_whole(size, (side, side)))
-    return grid_of(size, _finest_first(views), side**2 + rows * (cols + 1))
-
-
-def tiles_and_thumbnail(vlm, visual: dict, size: tuple[int, int]) -> Grid:
-    """InternVL: the picture squashed onto rows x cols tiles, then, if more than one, onto one."""
-    ratio, processor = vlm.model.config.downsample_ratio, vlm.processor.image_processor
-    each = tuple(int(count * ratio) for count in _patches(vlm, visual))
-    count, rows, cols = len(visual["pixel_values"]), 1, 1
-    if count > 1:
-        cols, rows = get_optimal_tiled_canvas(
-            size[::-1],
-            (processor.size["height"], processor.size["width"]),
-            processor.min_patches,
-            processor.max_patches,
-        )
-        _expect(vlm, "tiles", count, rows * cols + 1)
-    return _tiled(size, rows, cols, each, whole_last=count > 1)
-
-
-def tiles_and_global(vlm, visual: dict, size: tuple[int, int]) -> Grid:
-    """Idefics3, SmolVLM: squashed onto rows x cols square tiles, then the whole on one."""
-    config, pixels = vlm.model.config, visual["pixel_values"]
-    step = config.vision_config.patch_size * config.scale_factor
-    each = tuple(int(length // step) for length in pixels.shape[-2:])
-    count, rows, cols = pixels.shape[1], 1, 1
-    if count > 1:
-        told = vlm.processor.image_processor(Image.new("RGB", size), return_row_col_info=True)
-        rows, cols = told["rows"][0][0], told["cols"][0][0]
-        _expect(vlm, "tiles", count, rows * cols + 1)
-    return _tiled(size, rows, cols, each, whole_last=count > 1)
 
 
 def own_resolution(vlm, visual: dict, size: tuple[int, int]) -> Grid:
@@ -108,15 +37,15 @@ def own_resolution(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     vision, processor = vlm.model.config.vision_config, vlm.processor.image_processor
     merge = vision.spatial_merge_size
     cut = (processor.patch_size, processor.temporal_patch_size, processor.merge_size)
-    _expect(vlm, "patch sizes", cut, (vision.patch_size, vision.temporal_patch_size, merge))
-    return _tiled(size, 1, 1, (rows // merge, cols // merge))
+    expect(vlm, "patch sizes", cut, (vision.patch_size, vision.temporal_patch_size, merge))
+    return tiled(size, 1, 1, (rows // merge, cols // merge))
 
 
 def pooled(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """Gemma 3: squashed to a square and pooled; pan and scan adds crops along the longer side."""
     side = math.isqrt(vlm.model.config.mm_tokens_per_image)
-    _patches(vlm, visual)
-    views, crops, start = [_whole(size, (side, side))], len(visual["pixel_values"]) - 1, side**2
+    patches(vlm, visual)
+    views, crops, start = [whole(size, (side, side))], len(visual["pixel_values"]) - 1, side**2
     if crops:
         step = math.ceil(max(size) / crops)
         edges = [0.0]
@@ -129,17 +58,17 @@ def pooled(vlm, visual: dict, size: tuple[int, int]) -> Grid:
             views.append((np.hstack(list(index)), cells_of(edges, even)))
         else:
             views.append((np.vstack(list(index)), cells_of(even, edges)))
-    return grid_of(size, _finest_first(views), start * (1 + crops))
+    return grid_of(size, finest_first(views), start * (1 + crops))
 
 
 def squashed(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """PaliGemma: squashed to the tower's square, one token a patch."""
-    return _tiled(size, 1, 1, _patches(vlm, visual))
+    return tiled(size, 1, 1, patches(vlm, visual))
 
 
 def queries(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """InstructBLIP: query tokens have no place; a map goes through the Q-Former to the patches."""
-    _, cells = _whole(size, _patches(vlm, visual))
+    _, cells = whole(size, patches(vlm, visual))
     nowhere = np.full((vlm.model.config.num_query_tokens, 4), np.nan)
     length = visual["qformer_input_ids"].shape[1]
     if length > (most := vlm.model.config.qformer_config.max_position_embeddings):
@@ -150,34 +79,34 @@ def queries(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     return Grid(size, nowhere, (), cells, note="maps go through the Q-Former's cross-attention.")
 
 
-def _tiled(size, rows, cols, each, *, whole_last=False) -> Grid:
+def tiled(size, rows, cols, each, *, whole_last=False) -> Grid:
     """Tiles in reading order, `each` (rows, cols) tokens in each, and then the whole picture."""
     count = each[0] * each[1]
     index = np.arange(rows * cols * count).reshape(rows, cols, *each)
     index = index.transpose(0, 2, 1, 3).reshape(rows * each[0], cols * each[1])
-    views = [(index, _whole(size, index.shape)[1])]
+    views = [(index, whole(size, index.shape)[1])]
     if whole_last:
-        views.append(_whole(size, each, first=rows * cols * count))
+        views.append(whole(size, each, first=rows * cols * count))
     return grid_of(size, views, (rows * cols + whole_last) * count)
 
 
-def _whole(size, shape, *, first=0):
+def whole(size, shape, *, first=0):
     """A view of the whole picture, squashed onto rows x cols tokens."""
     x, y = np.linspace(0, size[0], shape[1] + 1), np.linspace(0, size[1], shape[0] + 1)
     return first + np.arange(shape[0] * shape[1]).reshape(shape), cells_of(x, y)
 
 
-def _finest_first(views):
+def finest_first(views):
     """Views that hold tokens (a very wide picture's tiles may all be cut off), the finest first."""
     kept = [view for view in views if view[0].size]
     return sorted(kept, key=lambda view: view[0].size, reverse=True)
 
 
-def _patches(vlm, visual) -> tuple[int, int]:
+def patches(vlm, visual) -> tuple[int, int]:
     """Rows and columns of patches of a vision tower with pictures of one size."""
     vision = vlm.model.config.vision_config
     tall, wide = np.broadcast_to(vision.image_size, 2).tolist()
-    _expect(vlm, "pixels", tuple(visual["pixel_values"].shape[-2:]), (tall, wide))
+    expect(vlm, "pixels", tuple(visual["pixel_values"].shape[-2:]), (tall, wide))
     high, broad = np.broadcast_to(vision.patch_size, 2).tolist()
     return tall // high, wide // broad
 
@@ -187,7 +116,7 @@ def _set(size) -> dict[str, int]:
     return {key: value for key, value in dict(size).items() if value is not None}
 
 
-def _expect(vlm, what, found, expected):
+def expect(vlm, what, found, expected):
     if found != expected:
         raise ValueError(
             f"asked to prepare a picture, found {found} {what} from the processor where the config "

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, ProcessorMixin
 
 from irlib.models.adapters import without_adapter
-from irlib.models.families import FAMILIES, Family
+from irlib.models.families import FAMILIES
+from irlib.models.family import Family
 from irlib.models.processors import fill, read_processor
 
 BROKEN = (

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from irlib import store
-from irlib.models.families import Family
+from irlib.models.family import Family
 from irlib.models.loading import minis
 from irlib.models.reading import family_of
 

@@ -1,0 +1,102 @@
+"""`Family`: what can differ between model families, and what some of them need for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import AutoProcessor
+
+from irlib.models import pixels
+
+CLIP, SIGLIP = "clip_vision_model", "siglip_vision_model"
+
+
+@dataclass(frozen=True)
+class TokenTypes:
+    """The argument that tells tokens apart, and its value at image tokens and in an answer."""
+
+    name: str
+    image: int
+    answer: int
+
+
+def whole(model: nn.Module, batch: dict) -> tuple[nn.Module, dict]:
+    """The model that turns a batch into logits and what it is called with: as they are."""
+    return model, batch
+
+
+def embedded(model: nn.Module, batch: dict) -> tuple[nn.Module, dict]:
+    """The language model inside, and the batch with its pictures put among the embeddings.
+
+    For a model whose own forward and generate cannot do without pixels.
+    """
+    batch = dict(batch)
+    ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
+    encoded = batch.pop("mm_encoder_outputs", {}).get("image")
+    if "pixel_values" in batch:
+        encoded = model.get_image_features(**batch, return_dict=True)
+    states = model.get_input_embeddings()(ids)
+    if encoded is not None:
+        image = (ids == model.config.image_token_id)[..., None]
+        states = states.masked_scatter(image, encoded.pooler_output.to(states))
+    return model.language_model, {"inputs_embeds": states, "attention_mask": mask}
+
+
+def cross_attentions(model: nn.Module) -> tuple[nn.Module, dict[int, nn.Module]]:
+    """The Q-Former, and by layer its attentions from queries to patches (the class first)."""
+    layers = enumerate(model.qformer.encoder.layer)
+    found = {i: layer.crossattention.attention for i, layer in layers if layer.has_cross_attention}
+    return model.qformer, found
+
+
+def class_and_patches(config) -> dict:
+    """What LLaVA's processors must know to count image tokens: the patches, and CLIP's class."""
+    return {
+        "patch_size": config.vision_config.patch_size,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "num_additional_image_tokens": int(config.vision_config.model_type == CLIP),
+    }
+
+
+def tokens_of_a_view(config) -> dict:
+    """The same for OneVision's, which is told the tokens of a view themselves."""
+    vision = config.vision_config
+    return {
+        "num_image_tokens": (vision.image_size // vision.patch_size) ** 2,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "vision_aspect_ratio": config.vision_aspect_ratio,
+    }
+
+
+@dataclass(frozen=True)
+class Family:
+    """What must be known of a model family beyond what transformers tells of every model.
+
+    `layout(vlm, visual, size) -> Grid` lays the image tokens of a picture of `size` (width, height)
+    on it; `processor` is the class that reads its folder. The prompt is the folder's chat template;
+    where it has none, `prompt` with the picture's placeholder and `bare` without a picture.
+    `placeholders` is how often that placeholder stands in the text of a prompt with a picture.
+    `system` is the system prompt of the checkpoints whose turns end in `turn`. `types` are passed
+    to the model for all tokens. `decoders` are the only language models, by model_type, that are
+    supported, `because` says why; `towers` the same of vision towers. `facts(config)` is what the
+    processor must know of the model, where its own file is silent. `call(model, batch)`
+    gives the module and arguments that make logits; `noise` is drawn in the layout of the pixels;
+    `bridge(model)` gives what stands between image tokens and patches where they are not the same.
+    """
+
+    title: str
+    layout: Callable
+    processor: type = AutoProcessor
+    prompt: str | None = None
+    bare: str | None = None
+    placeholders: int = 1
+    system: str | None = None
+    turn: str = ""
+    types: TokenTypes | None = None
+    decoders: tuple[str, ...] = ()
+    because: str = ""
+    towers: tuple[str, ...] = ()
+    facts: Callable = lambda config: {}
+    call: Callable = whole
+    noise: Callable = pixels.on_pixels
+    bridge: Callable | None = None
