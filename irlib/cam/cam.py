@@ -121,7 +121,7 @@ def llava_cam(
         jobs, most = [], 1
 
     def heat(features, slopes):
-        return _heat(features[None].float(), slopes[None].float(), relu_grad, threshold, pool)[0]
+        return heat_of(features[None].float(), slopes[None].float(), relu_grad, threshold, pool)[0]
 
     for start in range(0, len(jobs), most):
         mine = jobs[start : start + most]
@@ -161,7 +161,7 @@ def _noisy(vlm, whole, noise, draws) -> Inputs:
     return replace(whole, visual=tuple(visual))
 
 
-def _heat(features, slopes, relu_grad, threshold, pool="mean") -> Tensor:
+def heat_of(features, slopes, relu_grad, threshold, pool="mean") -> Tensor:
     """Eq. (3) for features and slopes `[layer, token, channel]`: heat `[layer, token]`."""
     alpha = slopes.clamp_min(0) if relu_grad else slopes
     if pool == "mean":

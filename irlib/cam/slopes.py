@@ -85,8 +85,8 @@ def check(vlm, slopes) -> None:
     few = vlm.quantization or str(vlm.dtype)
     if not all(slope.isfinite().all() for slope in slopes):
         raise ValueError(
-            f"asked for LLaVA-CAM, found gradients that are not finite, in a model in {few}; load "
-            "it with dtype=float32 and without quantization"
+            "asked for gradients of image tokens, found some that are not finite, in a model in "
+            f"{few}; load it with dtype=float32 and without quantization"
         )
     if few != "torch.float32" and not any(slope.any() for slope in slopes):
         warnings.warn(

@@ -13,6 +13,7 @@ from irlib.cam.slopes import by_token, features_and_slopes
 from irlib.cam.targets import logits_of
 from irlib.cam.weights import image_slopes
 from irlib.hooks.hooks import rows
+from irlib.inputs.grids import covered
 from irlib.inputs.records import Answer, Inputs
 from irlib.interventions.chosen import Choice, logprobs_with
 from irlib.models.sites import SITES
@@ -52,11 +53,15 @@ def heats(
 ) -> dict[str, np.ndarray]:
     """The named maps of one encoded prompt: `[layer, token]` of all layers, or `[token]`.
 
-    z is the sum of the answer's logits, as in `llava_cam`. A map that cannot be had is left out:
-    "box" where the sample has no boxes, and "centre" and "box" where no image token has a place on
-    the picture (InstructBLIP's queries); a token without one has none of them. `seed` draws
-    "random", by sample.
+    z is the sum of the answer's logits, as in `llava_cam`. Raises `ValueError` for several prompts.
+    A map that cannot be had is left out: "box" where the sample has no boxes, and "centre" and
+    "box" where no image token has a place on the picture (InstructBLIP's queries); a token without
+    one has none of them. `seed` draws "random", by sample.
     """
+    if len(prompt) != 1:
+        raise ValueError(
+            f"asked for maps of one prompt, found {len(prompt)} rows; give inputs.take([row])"
+        )
     made, one = {}, _One(vlm, prompt, answer, seed)
     sloped = [name.split() for name in maps if name in SLOPED]
     if sites := list(dict.fromkeys(site for _, site in sloped)):
@@ -163,7 +168,10 @@ class _One:
     def box(self) -> np.ndarray | None:
         """The share of each token's box that the sample's boxes cover; 0 without a place."""
         boxes, grid = self.prompt.samples[0].boxes, self.prompt.grids[0]
-        return _covered(grid.boxes, boxes) if boxes and grid.placed.any() else None
+        if not boxes or not grid.placed.any():
+            return None
+        corners = np.array([(b.x0, b.y0, b.x1, b.y1) for b in boxes], float)
+        return np.nan_to_num(covered(grid.boxes, corners))
 
 
 MAKE: dict[str, Callable[[_One], np.ndarray | None]] = {
@@ -175,13 +183,3 @@ MAKE: dict[str, Callable[[_One], np.ndarray | None]] = {
     "centre": _One.centre,
     "box": _One.box,
 }
-
-
-def _covered(tokens: np.ndarray, boxes) -> np.ndarray:
-    found = np.zeros(len(tokens))
-    for box in boxes:
-        x = np.minimum(tokens[:, 2], box.x1) - np.maximum(tokens[:, 0], box.x0)
-        y = np.minimum(tokens[:, 3], box.y1) - np.maximum(tokens[:, 1], box.y0)
-        found += np.nan_to_num(x.clip(0) * y.clip(0))
-    size = (tokens[:, 2] - tokens[:, 0]) * (tokens[:, 3] - tokens[:, 1])
-    return np.nan_to_num(found / size)

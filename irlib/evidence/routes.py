@@ -5,7 +5,6 @@ entry's `pictures` say; the unit is the picture.
 """
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -18,7 +17,8 @@ from irlib.evidence.ground import Ground
 from irlib.evidence.means import mean_effect
 from irlib.evidence.units import ONE, one
 from irlib.interventions.averages import Means, image_means
-from irlib.interventions.ways import chances, truncate
+from irlib.interventions.likelihood import told
+from irlib.interventions.ways import truncate
 from irlib.sweeps.table import sweep
 from irlib.tasks.loading import load_task
 from irlib.tasks.pictures import identify
@@ -101,7 +101,8 @@ def likely(
                     continue
                 row = {"model": vlm.name, "task": sample.task, "sample": sample.key}
                 row |= {"picture": identify(sample.image), "layer": layer, "way": name}
-                rows.append(row | {"probability": math.exp(chances(scores, ids) / len(ids))})
+                each = told(scores[: len(ids)], ids.long().cpu())
+                rows.append(row | {"probability": each.mean().exp().item()})
     return pd.DataFrame(rows)
 
 

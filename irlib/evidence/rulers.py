@@ -21,7 +21,7 @@ from irlib.tasks.samples import Sample
 
 log = logging.getLogger(__name__)
 
-HEAD = ["model", "task", "sample", "picture", "map", "layer"]
+HEAD = ["model", "task", "sample", "picture", "boxes", "map", "layer"]
 SHOWN = ["inside", "area", "hit", "other"]
 MEASURES = ("hit", "lift", "own", "gain", "inserted", "deleted")
 WITHIN = dict.fromkeys(("hit", "inserted", "deleted"), (0, 1)) | dict.fromkeys(
@@ -96,10 +96,12 @@ def faithfulness(
         for name, heat in heats(vlm, prompt, answer, maps, seed=seed).items():
             found[name, np.nan] = over_layers(heat)
             found |= {(name, layer): heat[layer] for layer in layers if heat.ndim == 2}
-        others = [one for one in together[picture] if set(one.boxes) != set(sample.boxes)]
-        shown = [_shown(grid, heat, sample, others) for heat in found.values()]
+        others = {frozenset(one.boxes): one for one in together[picture]}  # each place once
+        others.pop(asked := frozenset(sample.boxes), None)
+        shown = [_shown(grid, heat, sample, others.values()) for heat in found.values()]
         told = _explained(vlm, prompt, answer, list(found.values()), sizes)
         head = {"model": vlm.name, "task": sample.task, "sample": sample.key, "picture": picture}
+        head["boxes"] = str(sorted(map(str, asked)))
         for (name, layer), points, explains in zip(found, shown, told, strict=True):
             table += [head | {"map": name, "layer": layer} | points | one for one in explains]
     return pd.DataFrame(table, columns=HEAD + SHOWN + EXPLAINED)
@@ -111,9 +113,9 @@ def by_map(table: pd.DataFrame) -> pd.DataFrame:
     One row a map, layer and measure: `map, layer, measure, value, low, high, n`, of the measures
     `hit`, `lift` (inside over area; 1 is chance), `own` (inside - other, of pictures where all
     questions have both), `gain` (inserted - deleted), `inserted` and `deleted`, the mean over
-    sizes. Rows of one picture are averaged first, `n` are the pictures that had a number; the 95 %
-    interval is that of `estimate` within what a number can be, of lift Student's t. What nobody
-    measured has no row.
+    sizes. Rows of one picture are averaged first (of `own` those with the same boxes before), `n`
+    are the pictures that had a number; the 95 % interval is that of `estimate` within what a number
+    can be, of lift Student's t. What nobody measured has no row.
 
     >>> from irlib import load, load_task
     >>> table = faithfulness(load("mini-llava"), load_task("pope", n=1), ["random"])
@@ -129,7 +131,9 @@ def by_map(table: pd.DataFrame) -> pd.DataFrame:
     for (name, layer), mine in table.groupby(["map", "layer"], sort=False, dropna=False):
         for measure in MEASURES:
             whole = {"skipna": measure != "own"}  # of one question alone it is biased
-            values = mine.groupby("picture")[measure].agg("mean", **whole).dropna()
+            each = mine.groupby(["picture", "boxes"])[measure].agg("mean", **whole)
+            by = mine.groupby("picture")[measure] if measure != "own" else each.groupby("picture")
+            values = by.agg("mean", **whole).dropna()
             if values.empty:
                 continue
             ends = WITHIN.get(measure)

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from irlib.cam.asking import check_gradients, check_inputs
-from irlib.cam.cam import _heat as heat_of
-from irlib.cam.cam import llava_cam
+from irlib.cam.cam import heat_of, llava_cam
 from irlib.cam.maps import Maps
 from irlib.cam.saving import share_out
 from irlib.cam.slopes import features_and_slopes

@@ -106,8 +106,7 @@ class Grid:
 
     def cover(self, boxes: np.ndarray) -> np.ndarray:
         """Share of each cell `[row, col]` that the union of `boxes [box, 4]` covers, in 0..1."""
-        covered = sum((_overlap(self.cells, b) for b in _disjoint(boxes)), np.zeros(self.shape))
-        return covered / _overlap(self.cells, [-np.inf, -np.inf, np.inf, np.inf])
+        return covered(self.cells, boxes)
 
     def _share(self, tokens) -> np.ndarray:
         """How each cell divides among these tokens by area: `[row, col, token]`, sums 1 or 0."""
@@ -132,6 +131,16 @@ def grid_of(
     for index, cells in views:
         boxes[index] = cells
     return Grid(size, boxes, tuple(index for index, _ in views), views[0][1], **facts)
+
+
+def covered(cells: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Share of each of `cells [..., 4]` that the union of `boxes [box, 4]` covers, in 0..1.
+
+    >>> covered(np.array([[0, 0, 2, 1]]), np.array([[0, 0, 1, 1], [0, 0, 1, 1]])).tolist()
+    [0.5]
+    """
+    inside = sum((_overlap(cells, b) for b in _disjoint(boxes)), np.zeros(cells.shape[:-1]))
+    return inside / _overlap(cells, [-np.inf, -np.inf, np.inf, np.inf])
 
 
 def cells_of(x: Sequence[float], y: Sequence[float]) -> np.ndarray:

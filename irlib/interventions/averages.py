@@ -8,24 +8,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from irlib import doors
 from irlib.hooks.hooks import edit, trace
 from irlib.tasks.samples import Sample
 
 
 @dataclass(frozen=True, eq=False)
 class Means:
-    """Mean keys (before rotation) and values of image tokens, `[layer, channel]`, in float32."""
+    """Mean keys (before rotation) and values of image tokens, `[layer, channel]`, in float32.
+
+    `model` is the `digest` of the projections that made them.
+    """
 
     keys: Tensor
     values: Tensor
+    model: str
 
     def __repr__(self) -> str:
         return f"Means({self.keys.shape[0]} layers, {self.fingerprint})"
 
     @property
     def fingerprint(self) -> str:
-        """A hash of these numbers: 16 hex digits."""
-        told = hashlib.sha256()
+        """A hash of these numbers and of their model: 16 hex digits."""
+        told = hashlib.sha256(self.model.encode())
         for one in (self.keys, self.values):
             told.update(f"{tuple(one.shape)}".encode() + one.cpu().numpy().tobytes())
         return told.hexdigest()[:16]
@@ -45,6 +50,7 @@ def image_means(vlm, samples: Sequence[Sample], *, batch_size: int = 8) -> Means
     >>> image_means(load("mini-llava"), load_task("pope", n=2)).keys.shape[0]
     12
     """
+    size = doors.count("batch_size", batch_size, least=1)
     samples = [samples] if isinstance(samples, Sample) else list(samples)
     samples = [sample for sample in samples if sample.image is not None]
     if not samples:
@@ -52,8 +58,8 @@ def image_means(vlm, samples: Sequence[Sample], *, batch_size: int = 8) -> Means
             "asked for the mean of image tokens, found no sample with a picture; give some"
         )
     modules, total, count = projections(vlm), {}, 0
-    for begin in range(0, len(samples), batch_size):
-        inputs = vlm.prepare(samples[begin : begin + batch_size])
+    for begin in range(0, len(samples), size):
+        inputs = vlm.prepare(samples[begin : begin + size])
         image = inputs.spans.image
         with trace(modules) as seen:
             vlm.forward(inputs, logits_to_keep=1)
@@ -65,7 +71,7 @@ def image_means(vlm, samples: Sequence[Sample], *, batch_size: int = 8) -> Means
         torch.stack([total[name, layer] / count for layer in range(vlm.n_layers)]).float()
         for name in ("keys", "values")
     )
-    return Means(keys, values)
+    return Means(keys, values, digest(vlm))
 
 
 def projections(vlm) -> dict[tuple[str, int], nn.Module]:
@@ -81,6 +87,21 @@ def projections(vlm) -> dict[tuple[str, int], nn.Module]:
                 )
             found[name, layer] = getattr(module.self_attn, attribute)
     return found
+
+
+def digest(vlm) -> str:
+    """A hash of the projections' weights, an adapter's among them: 16 hex digits.
+
+    Of each tensor up to a thousand numbers, evenly; none of one that waits on disk.
+    """
+    told = hashlib.sha256()
+    for module in projections(vlm).values():
+        for weight in module.parameters():
+            told.update(f"{tuple(weight.shape)}".encode())
+            if weight.device.type != "meta":
+                some = weight.detach().flatten()[:: max(1, weight.numel() // 1000)]
+                told.update(some.cpu().double().numpy().tobytes())
+    return told.hexdigest()[:16]
 
 
 @contextmanager
@@ -112,6 +133,11 @@ def check_means(vlm, means: Means) -> None:
         if layer == 0
     ]
     found = [list(getattr(means, name).shape) for name in ("keys", "values")]
+    if found == wanted and means.model != (own := digest(vlm)):
+        raise ValueError(
+            f"asked to hide the image behind the means of a model {means.model}, found {vlm.name} "
+            f"with other weights ({own}); give image_means(vlm, other_samples)"
+        )
     finite = all(getattr(means, name).isfinite().all() for name in ("keys", "values"))
     if found != wanted or not finite:
         raise ValueError(

@@ -52,7 +52,7 @@ def logprobs(vlm, inputs, past: Past, logits: Tensor, ids: Sequence[Tensor]) -> 
         for token in range(said.shape[1]):  # the logits of a whole answer can be gigabytes
             rows = (token < lengths).nonzero().flatten()
             scores = logits if not token else head(vlm, states[:, token - 1])
-            found[rows] += _of(scores[rows.to(scores.device)], said[rows, token])
+            found[rows] += told(scores[rows.to(scores.device)], said[rows, token])
     return found.where(lengths > 0, torch.nan).tolist()
 
 
@@ -64,12 +64,12 @@ def forced(vlm, inputs, answer: Answer) -> list[float]:
     found = []
     for row, ids in enumerate(answer.ids):
         said = logits[row, inputs.length - 1 : inputs.length - 1 + len(ids)]
-        found.append(_of(said, ids.long().cpu()).sum().item() if len(ids) else torch.nan)
+        found.append(told(said, ids.long().cpu()).sum().item() if len(ids) else torch.nan)
     return found
 
 
-def _of(logits, ids):
-    """The log-probability of one token in each row of logits."""
+def told(logits: Tensor, ids: Tensor) -> Tensor:
+    """The log-probability in nats, `[row]`, of one token of `ids` in each row of logits."""
     check_finite("logits", logits)
     return _chances(logits).gather(1, ids[:, None])[:, 0]
 

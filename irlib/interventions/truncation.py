@@ -25,34 +25,12 @@ def truncate(
 ) -> Iterator[None]:
     """Inside the block no text sees the image tokens in decoder layers >= `layer` (eq. 13).
 
-    `layer` is 0-based, one for all rows of `inputs` or one a row; n_layers leaves the model as it
-    is. Works in one forward and in generation, on these inputs alone or followed by an answer, or
-    on rows taken from them: each is known by its tokens and its picture, as the first decoder layer
-    is given them, which costs one pass of the vision tower (none after `vlm.encode`). The
-    `keep` best image tokens stay visible (eq. 11-12): ranked once, on the prompt, by the
-    head-averaged attention of its last position in layer `layer` - 1, or of the last image token
-    with `rank_row="last_image"` (eq. 10 to the letter), or by your own `ranking`, one score an
-    image token: `[row][token]`, higher is better. A row without a picture is left as it is.
-    `offset=1` hides the columns one to the right, as the authors' code seems to.
-
-    Columns are masked: keys stay where they are and hidden positions keep their own view. Raises
-    `ValueError` for a layer out of range, for more kept than image tokens, for `keep` > 0 from
-    layer 0 without a ranking, and for a run on other inputs, whatever it is that runs: also where
-    nothing is to be hidden, where rows are taken that are equal but hidden from different layers,
-    and where a generation goes on from a cache that was filled outside.
-
-    >>> from irlib import load
-    >>> vlm = load("mini-llava")
-    >>> inputs = vlm.prepare(question="What is a cat?")
-    >>> with truncate(vlm, inputs, layer=0):
-    ...     hidden = vlm.answer(inputs).text
-    >>> hidden == vlm.answer(inputs).text  # there is no picture to hide
-    True
+    The door to it, which says what is meant and refused, is `ways.truncate`: this is its "mask".
     """
     doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
     start = layer_by_row(vlm, inputs, layer)
     image = inputs.spans.image
-    hidden = image & ~_kept(vlm, inputs, start.cpu(), keep, ranking, rank_row)
+    hidden = image & ~kept(vlm, inputs, start.cpu(), keep, ranking, rank_row)
     hidden = hidden.roll(doors.count("offset", offset, most=1), dims=1)
     by_layer = {i: hidden & (start <= i)[:, None] for i in range(vlm.n_layers)}
     # hidden positions keep their own view: a query that sees nothing would have no softmax
@@ -123,7 +101,7 @@ def check_keep(inputs: Inputs, keep: int, start: Tensor | None) -> None:
         )
 
 
-def _kept(vlm, inputs, start, keep, ranking, rank_row) -> Tensor:
+def kept(vlm, inputs, start, keep, ranking, rank_row) -> Tensor:
     """Mask `[row, position]` of the image tokens that stay visible."""
     image = inputs.spans.image
     kept, counts = torch.zeros_like(image), image.sum(1)

@@ -1,22 +1,20 @@
 """The ways to hide image tokens from a layer on: masked, removed, or replaced by their mean."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from irlib import doors
 from irlib.hooks.hooks import edit
 from irlib.inputs.records import Inputs
 from irlib.interventions import truncation
-from irlib.interventions.alone import one_by_one
+from irlib.interventions.alone import answers_one_by_one
 from irlib.interventions.averages import Means, averaged, check_means
 from irlib.interventions.changes import Change
 from irlib.interventions.hiding import hiding
-from irlib.interventions.likelihood import Changed, divergences
+from irlib.interventions.likelihood import Changed
 from irlib.interventions.recognising import Recogniser
 from irlib.interventions.renumbering import check_renumber, renumbered
 
@@ -80,7 +78,7 @@ def truncate(
         return
     inputs = vlm.encode(inputs)
     start = truncation.layer_by_row(vlm, inputs, layer)
-    kept = truncation._kept(vlm, inputs, start.cpu(), keep, ranking, rank_row)
+    kept = truncation.kept(vlm, inputs, start.cpu(), keep, ranking, rank_row)
     gone = (inputs.spans.image & ~kept).roll(doors.count("offset", offset, most=1), dims=1)
     where = {i: gone & (start <= i)[:, None] for i in range(vlm.n_layers)}
     with ExitStack() as stack:
@@ -128,7 +126,6 @@ class Way(Change):
         return truncate(vlm, inputs, layer=layer, keep=self.keep, **options)
 
 
-@torch.no_grad()
 def answers_by_way(
     vlm,
     inputs: Inputs,
@@ -140,29 +137,11 @@ def answers_by_way(
 ) -> dict[int, Changed]:
     """`staircase.answers_by_layer` with the image hidden as `Way(**way)` says.
 
-    A generation and a forward a layer: nothing is shared.
+    A generation and a forward or two a layer: nothing is shared.
     """
-    change, inputs = Way(**way), vlm.encode(inputs)
+    change = Way(**way)
     change.check(vlm, inputs, layers)
-    untouched = vlm.answer(inputs, max_new_tokens=max_new_tokens)
-    whole, last = inputs.followed_by(untouched), inputs.length - 1
-    before = vlm.forward(inputs, logits_to_keep=1)[:, -1]
-
-    def ask(inputs):
-        said = vlm.answer(inputs, max_new_tokens=max_new_tokens)
-        logits = vlm.forward(whole)[:, last:]
-        kl = tuple(divergences(logits[:, 0], before))
-        left = tuple(map(chances, logits, untouched.ids)) if logprob else ()
-        return Changed(said.ids, said.texts, said.margins, said.reader, kl=kl, logprob=left)
-
-    return one_by_one(vlm, inputs, layers, change, ask)
-
-
-def chances(logits: Tensor, ids: Tensor) -> float:
-    """The log-probability in nats of saying `ids`, by `logits [token, vocabulary]` before each; NaN
-    where there are none."""
-    told = logits[: len(ids)].cpu().double().log_softmax(-1)
-    return told.gather(1, ids.long().cpu()[:, None]).sum().item() if len(ids) else math.nan
+    return answers_one_by_one(vlm, inputs, layers, change, max_new_tokens, logprob)
 
 
 def check_way(vlm, *, how: str, renumber: bool, means: Means | None) -> None:

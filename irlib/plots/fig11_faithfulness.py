@@ -65,7 +65,10 @@ def map_faithfulness(table: pd.DataFrame, *, model: str, sizes: str) -> Figure:
     colours = dict(zip([m for m in maps if m in set(single["map"])], SERIES, strict=False))
     tall = ROW * len(maps)
     below = HEAD + tall + 0.52
-    figure = Drawing(below + HIGH + 0.36, title=model, foot=FOOT.format(sizes=sizes) + COUNTED)
+    foot = FOOT.format(sizes=sizes) + COUNTED
+    if more := [NAMES.get(m, m) for m in maps if m in set(single["map"]) and m not in colours]:
+        foot += f" B has colours for {len(SERIES)} maps and leaves out {', '.join(more)}."
+    figure = Drawing(below + HIGH + 0.36, title=model, foot=foot)
     wide = (PAGE - LEFT - EDGE - GAP * (len(MEASURES) - 1)) / len(MEASURES)
     figure.letter("A", EDGE, 0.17)
     for column, (measure, name) in enumerate(MEASURES.items()):

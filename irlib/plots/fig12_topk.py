@@ -32,8 +32,14 @@ def tokens_kept(table: pd.DataFrame, *, model: str) -> Figure:
     require(table, ("ranking", "layer", "kept", "value", "low", "high", "n"), "tokens_kept()")
     layers = sorted(table.loc[table["ranking"] != "untouched", "layer"].unique())
     names = [r for r in dict.fromkeys(table["ranking"]) if r not in ("none", "untouched")]
-    free = iter(OTHERS)
-    colours = {name: COLOURS.get(name) or next(free) for name in names}
+    others = [name for name in names if name not in COLOURS]
+    if len(others) > len(OTHERS):
+        raise ValueError(
+            f"asked to draw the rankings {others}, found colours for {len(OTHERS)} beside "
+            f"{list(COLOURS)}; draw some of them"
+        )
+    colours = COLOURS | dict(zip(others, OTHERS, strict=False))
+    colours = {name: colours[name] for name in names}
     down = -(-len(layers) // ABREAST)
     wide = (PAGE - LEFT - EDGE - GAP * (ABREAST - 1)) / ABREAST
     pitch = HIGH + 0.42

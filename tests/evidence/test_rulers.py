@@ -208,7 +208,8 @@ def test_every_map_can_be_had_of_every_family_and_none_is_costly_unasked(name, f
 
 def test_a_picture_is_one_number_however_many_questions_it_has():
     told = {
-        "picture": ["p", "p", "q", "r"], "map": "box", "layer": np.nan,
+        "picture": ["p", "p", "q", "r"], "boxes": ["a", "b", "a", "a"], "map": "box",
+        "layer": np.nan,
         "inside": [0.4, 0.8, 0.6, 1.0],
         "area": 0.2, "hit": [1, 0, 1, 1.0], "other": [0.1, 0.3, np.nan, 0.5], "inserted": np.nan,
         "deleted": np.nan,
@@ -220,6 +221,30 @@ def test_a_picture_is_one_number_however_many_questions_it_has():
     exact, mean = estimate([0.5, 1, 1], within=(0, 1)), mean_effect(pd.Series([3.0, 3, 5]))
     ends = table[["low", "high"]].to_numpy().tolist()
     assert ends[:2] == [[exact.low, exact.high], pytest.approx([mean.low, mean.high])]
+
+
+def test_a_place_that_is_asked_for_twice_counts_once():
+    told = {
+        "picture": "p", "boxes": ["a", "a", "b"], "map": "box", "layer": np.nan,
+        "inside": [0.9, 0.9, 0.2], "area": 0.2, "hit": 1.0, "other": [0.1, 0.1, 0.2],
+        "inserted": np.nan, "deleted": np.nan,
+    }  # fmt: skip
+    table = rulers.by_map(pd.DataFrame(told)).set_index("measure")
+    assert table.loc["own", "value"] == pytest.approx((0.8 + 0.0) / 2)
+
+
+def test_boxes_that_lie_on_each_other_cover_no_more_than_one(tiny_llava, boxed):
+    prompts = [tiny_llava.prepare(replace(boxed, boxes=boxed.boxes * times)) for times in (1, 2)]
+    answer = tiny_llava.answer(prompts[0])
+    one, two = (heat.heats(tiny_llava, prompt, answer, ["box"])["box"] for prompt in prompts)
+    assert np.array_equal(one, two)
+    assert one.max() <= 1
+
+
+def test_maps_are_of_one_prompt(tiny_llava, boxed):
+    prompt = tiny_llava.prepare([boxed, boxed])
+    with pytest.raises(ValueError, match="one prompt, found 2 rows"):
+        heat.heats(tiny_llava, prompt, tiny_llava.answer(prompt), ["box"])
 
 
 def test_what_ranks_nothing_has_no_insertion(tiny_llava, boxed):

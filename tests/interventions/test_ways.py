@@ -1,5 +1,6 @@
 """Hiding in other ways: removed tokens against sequences without them, means against loops."""
 
+import copy
 from dataclasses import replace
 
 import families
@@ -211,7 +212,10 @@ def test_positions_that_are_no_count_are_not_renumbered(model_of, sample, name):
         ({"renumber": True}, "nothing is removed"),
         ({"how": "mean"}, "no means"),
         ({"how": "drop", "means": "mine"}, "only how='mean' takes"),
-        ({"how": "mean", "means": Means(torch.zeros(2, 4), torch.zeros(2, 4))}, "means of shape"),
+        (
+            {"how": "mean", "means": Means(*torch.zeros(2, 2, 4), "?")},
+            "means of shape",
+        ),
         ({"how": "drop", "renumber": True, "layer": 9}, "asked to hide the image from layer 9"),
         ({"how": "drop", "renumber": True, "offset": 2}, "offset"),
     ],
@@ -262,6 +266,21 @@ def test_masked_sweeps_are_what_they_were(tiny_llava, samples):
     dropped = sweep(tiny_llava, samples, layers=[1], how="drop", store=False, progress=False)
     assert dropped["answer"].tolist() == table["answer"].tolist()
     assert dropped["kl"].to_numpy() == pytest.approx(table["kl"].to_numpy(), abs=1e-6)
+
+
+def test_the_means_of_another_model_of_the_same_shape_are_refused(tiny_llava, sample):
+    means = image_means(tiny_llava, sample)
+    other = replace(tiny_llava, model=copy.deepcopy(tiny_llava.model))
+    inputs = other.prepare(sample)
+    inside(other, inputs, layer=0, how="mean", means=means)
+    other.decoder.layers[-1].self_attn.v_proj.weight.data *= 2
+    with pytest.raises(ValueError, match="with other weights"):
+        inside(other, inputs, layer=0, how="mean", means=means)
+
+
+def test_a_batch_of_means_holds_at_least_one(tiny_llava, sample):
+    with pytest.raises(ValueError, match="batch_size"):
+        image_means(tiny_llava, sample, batch_size=-1)
 
 
 def test_means_need_pictures(tiny_llava, text_sample):
