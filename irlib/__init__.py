@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from irlib.hooks.hooks import edit as edit
     from irlib.hooks.hooks import trace as trace
     from irlib.interventions.edges import knockout as knockout
+    from irlib.interventions.patching import patch as patch
     from irlib.interventions.ways import truncate as truncate
     from irlib.models.loading import load as load
     from irlib.scores.counting import metrics as metrics

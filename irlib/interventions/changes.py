@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from irlib.inputs.records import Inputs
 from irlib.interventions.edges import check_name, edge_of, knockout, span
+from irlib.interventions.prefill import Run, run
 from irlib.interventions.truncation import check_keep, layer_by_row, truncate
 
 
@@ -60,6 +61,10 @@ class Change:
         """Whether each row is changed: there is an image to hide, or an edge to cut."""
         seen = inputs.spans.image.any(1)
         return [True] * len(inputs) if self.edge is not None else seen.tolist()
+
+    def run(self, vlm, inputs: Inputs, *, layers: Sequence[int], whole: bool) -> Run:
+        """The full pass that all of `layers` share."""
+        return run(vlm, inputs, layers=layers, keep=self.keep, edge=self.edge, whole=whole)
 
     def inside(self, vlm, inputs: Inputs, layer: int) -> AbstractContextManager:
         """The block in which whatever runs is changed."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from irlib.interventions.changes import Change
-from irlib.interventions.prefill import Recorder, Run, head, run, take
+from irlib.interventions.prefill import Recorder, Run, head, take
 from irlib.interventions.sight import look
 from irlib.models.finite import check_finite
 
@@ -34,10 +34,7 @@ def parts(
     of them those of the untouched model. `room` is for the tokens of answers."""
     inputs, n = vlm.encode(inputs), vlm.n_layers
     spans = [change.span(layer, n) for layer in layers]
-    made = run(
-        vlm, inputs, layers={first for first, _ in spans}, keep=change.keep, edge=change.edge,
-        whole=room > 0,
-    )  # fmt: skip
+    made = change.run(vlm, inputs, layers={first for first, _ in spans}, whole=room > 0)
     rows = enumerate(change.touches(inputs))
     wanted = [Variant(r, *one) for r, felt in rows for one in (spans if felt else [(n, n)])]
     wanted = sorted(dict.fromkeys(wanted), key=lambda variant: variant.first < n)

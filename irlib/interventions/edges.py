@@ -71,19 +71,24 @@ def knockout(
 def edge_of(inputs: Inputs, edge: str) -> Edge:
     """The `Edge` of that name in each row; raises `ValueError` where a row lacks a segment."""
     check_name(edge)
-    spans, place = inputs.spans, torch.arange(inputs.length, device=inputs.spans.user.device)
-    last = place == place.where(spans.user, -1).amax(1, keepdim=True)
-    segments = {
-        "system": spans.system,
-        "image": spans.image,
-        "question": spans.user & ~last,
-        "answer": last | spans.answer,
-    }
+    segments = segments_of(inputs)
     source, _, target = edge.partition(">")
     for name in (source, target):
         if empty := (~segments[name].any(1)).nonzero().flatten().tolist():
             raise _missing(inputs, edge, empty[0], f"no {name} in it")
     return Edge(segments[target], segments[source], target == "answer")
+
+
+def segments_of(inputs: Inputs) -> dict[str, Tensor]:
+    """Masks `[row, position]` of system, image, question and answer, as edges mean them."""
+    spans, place = inputs.spans, torch.arange(inputs.length, device=inputs.spans.user.device)
+    last = place == place.where(spans.user, -1).amax(1, keepdim=True)
+    return {
+        "system": spans.system,
+        "image": spans.image,
+        "question": spans.user & ~last,
+        "answer": last | spans.answer,
+    }
 
 
 def check_name(edge: str) -> None:

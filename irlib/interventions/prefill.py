@@ -81,10 +81,11 @@ def run(
     layers: Sequence[int],
     keep: int = 0,
     edge: str | None = None,
+    changed: Tensor | None = None,
     whole: bool = True,
 ) -> Run:
-    """The untouched model on `inputs`, and what is needed to hide the image from `layers` on, or to
-    cut an edge there.
+    """The untouched model on `inputs`, and what is needed to hide the image from `layers` on, to
+    cut an edge there, or to give the rows `changed [row, position]` other states.
 
     With `keep` the best image tokens of each layer stay, ranked as `truncate` ranks them: by the
     head-averaged attention of the prompt's last position in the layer below. `whole=False` keeps
@@ -93,7 +94,9 @@ def run(
     """
     image = inputs.spans.image
     cut = None if edge is None else edge_of(inputs, edge)
-    changed, stays = (cut.rows, image & False) if cut else (image, image)
+    hides = cut is None and changed is None
+    changed = image if hides else cut.rows if cut else changed
+    stays = image if hides else image & False
     known = inputs.text["attention_mask"].bool() & ~stays
     place = torch.arange(inputs.length, device=image.device)
     first = place.where(changed, inputs.length).amin(1, keepdim=True)  # the length: no picture
@@ -106,7 +109,7 @@ def run(
         if mask is not None:  # where a row sees what follows it, nothing may stand before a change
             ahead = visible(mask).to(place.device) & (place > place[:, None])
             ahead = ahead & (place < first)[..., None]
-            ahead = ahead & (place >= first)[:, None] if cut else ahead
+            ahead = ahead if hides else ahead & (place >= first)[:, None]
             both_ways = ahead.flatten(1).any(1)
             first.masked_fill_(both_ways[:, None] & changed.any(1, keepdim=True), 0)
         carried = known & (place >= first)

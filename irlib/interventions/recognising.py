@@ -4,7 +4,8 @@ What a forward, a generation, an instrument and a copy of some rows have in comm
 decoder layer is given: the embeddings of the prompt's tokens, those of its picture among them.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from weakref import WeakKeyDictionary
 
 import torch
@@ -96,3 +97,20 @@ class Recogniser:
             f"a run {how}, {list(states.shape[:2])}; inside the block use the inputs it was given, "
             "rows taken from them, or these followed by an answer"
         )
+
+
+@contextmanager
+def following(vlm, inputs: Inputs, alike: Tensor) -> Iterator[dict]:
+    """Inside the block `rows`, those of the inputs that run, and `seen`, the positions before them,
+    as the first layer is told; `alike` is that of `Recogniser`."""
+    runs, now = Recogniser(vlm, inputs, alike), {}
+
+    def begin(_, args, kwargs):
+        cache = kwargs.get("past_key_values")
+        now["seen"] = int(cache.get_query_offset(0)) if cache is not None else 0
+        runs.begin(args[0], cache, now["seen"])
+        now["rows"] = runs.rows
+        return args, kwargs
+
+    with edit({0: vlm.decoder.layers[0]}, begin, at="input"):
+        yield now

@@ -48,7 +48,12 @@ def logits_by_layer(
     >>> logits_by_layer(vlm, inputs, layers=[0, 9], edge="question>answer", kind="window").shape[:2]
     torch.Size([2, 1])
     """
-    layers, change = _asked(vlm, inputs, layers), Change(keep, edge, kind, window)
+    return changed_logits(vlm, inputs, layers, Change(keep, edge, kind, window))
+
+
+def changed_logits(vlm, inputs: Inputs, layers: Sequence[int], change: Change) -> Tensor:
+    """`logits_by_layer` of any `Change`."""
+    layers = _asked(vlm, inputs, layers)
     change.check(vlm, inputs, layers)
     if hooked(vlm.model):
         every = one_by_one(
@@ -93,8 +98,22 @@ def answers_by_layer(
     >>> answers[0].text == answers[12].text  # there is no picture to hide
     True
     """
+    options = {"max_new_tokens": max_new_tokens, "logprob": logprob}
+    return changed_answers(vlm, inputs, layers, Change(keep, edge, kind, window), **options)
+
+
+def changed_answers(
+    vlm,
+    inputs: Inputs,
+    layers: Sequence[int],
+    change: Change,
+    *,
+    max_new_tokens: int | None = None,
+    logprob: bool = False,
+) -> dict[int, Changed]:
+    """`answers_by_layer` of any `Change`."""
     layers, limits = _asked(vlm, inputs, layers), inputs.limits(max_new_tokens)
-    change, end = Change(keep, edge, kind, window), vlm.n_layers
+    end = vlm.n_layers
     change.check(vlm, inputs, layers)
     if hooked(vlm.model) or not vlm.plain:
         return answers_one_by_one(vlm, inputs, layers, change, max_new_tokens, logprob)

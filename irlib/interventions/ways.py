@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from irlib import doors
-from irlib.hooks.hooks import edit
 from irlib.inputs.records import Inputs
 from irlib.interventions import truncation
 from irlib.interventions.alone import answers_one_by_one
@@ -15,7 +14,7 @@ from irlib.interventions.averages import Means, averaged, check_means
 from irlib.interventions.changes import Change
 from irlib.interventions.hiding import hiding
 from irlib.interventions.likelihood import Changed
-from irlib.interventions.recognising import Recogniser
+from irlib.interventions.recognising import following
 from irlib.interventions.renumbering import check_renumber, renumbered
 
 WAYS = ("mask", "drop", "mean")
@@ -82,7 +81,7 @@ def truncate(
     gone = (inputs.spans.image & ~kept).roll(doors.count("offset", offset, most=1), dims=1)
     where = {i: gone & (start <= i)[:, None] for i in range(vlm.n_layers)}
     with ExitStack() as stack:
-        now = stack.enter_context(_following(vlm, inputs, where))
+        now = stack.enter_context(following(vlm, inputs, torch.stack([*where.values()], 1)))
         if how == "mean":
             stack.enter_context(averaged(vlm, means, where, now))
         else:
@@ -167,20 +166,3 @@ def check_way(vlm, *, how: str, renumber: bool, means: Means | None) -> None:
     if how == "mean":
         doors.kind("means", means, Means, give="image_means(vlm, samples)")
         check_means(vlm, means)
-
-
-@contextmanager
-def _following(vlm, inputs, where) -> Iterator[dict]:
-    """Which rows of the inputs run, and behind how many positions, as the first layer is told."""
-    runs = Recogniser(vlm, inputs, torch.stack([*where.values()], 1))
-    now = {}
-
-    def begin(_, args, kwargs):
-        cache = kwargs.get("past_key_values")
-        now["seen"] = int(cache.get_query_offset(0)) if cache is not None else 0
-        runs.begin(args[0], cache, now["seen"])
-        now["rows"] = runs.rows
-        return args, kwargs
-
-    with edit({0: vlm.decoder.layers[0]}, begin, at="input"):
-        yield now
