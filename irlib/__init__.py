@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from irlib.interventions.edges import knockout as knockout
     from irlib.interventions.patching import patch as patch
     from irlib.interventions.ways import truncate as truncate
+    from irlib.lens import logit_lens as logit_lens
     from irlib.models.loading import load as load
     from irlib.scores.counting import metrics as metrics
     from irlib.scores.counting import rescore as rescore

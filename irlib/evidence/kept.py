@@ -58,6 +58,8 @@ def top_tokens(
     maps = check_names(maps) if maps or not rankings else ()
     layers = dict.fromkeys(doors.counts("layers", layers, most=vlm.n_layers - 1, some=True))
     counts = dict.fromkeys(doors.counts("counts", counts, least=1, some=True))
+    if not samples:
+        raise ValueError("asked which image tokens are enough, found no sample; give one or more")
     if LAST_ROW in rankings and 0 in layers:
         raise ValueError(
             f"asked to rank by the {LAST_ROW!r} before layer 0, found no layer before it; begin at "

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from irlib.interventions.changes import Change
-from irlib.interventions.prefill import Recorder, Run, head, take
+from irlib.interventions.prefill import Recorder, Run, take
 from irlib.interventions.sight import look
 from irlib.models.finite import check_finite
+from irlib.models.unembedding import unembed
 
 # Positions of variants at a time, those of an answer to come among them. Each takes the keys and
 # values of all layers: 0.5 MB in a 7B model in float16, so at most 16 GiB beside the weights.
@@ -118,7 +119,7 @@ def climb(
         if number in made.added:
             states = states + take(made.added[number], of, at)
     states = states[[place[variant] for variant in variants]]
-    logits = head(vlm, vlm.last_norm(states[:, -1]))
+    logits = unembed(vlm, vlm.last_norm(states[:, -1]))
     check_finite("logits", logits)
     return logits, keys
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from irlib.hooks.hooks import attend
-from irlib.interventions.prefill import Run, head
+from irlib.interventions.prefill import Run
 from irlib.interventions.sight import visible
 from irlib.models.finite import check_finite
+from irlib.models.unembedding import unembed
 
 BLOCK = 64  # positions by which the keys of an answer grow: a copy of them every so many tokens
 LEAVE = 8  # finished rows leave once they are one in so many: each leaving copies what stays
@@ -160,7 +161,7 @@ def greedy(vlm, inputs, past: Past, logits: Tensor, limits: Sequence[int]) -> Te
                 left = (~done).nonzero().flatten()
                 past.stay(left)
                 rows, said, done = rows[left], said[left.to(said.device)], done[left]
-            logits = head(vlm, hear(vlm, inputs, past, said[:, None])[:, -1])
+            logits = unembed(vlm, hear(vlm, inputs, past, said[:, None])[:, -1])
     return made
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from irlib.hooks.hooks import attend
 from irlib.inputs.records import Answer
 from irlib.interventions.decoding import Past, hear
-from irlib.interventions.prefill import head
 from irlib.models.finite import check_finite
+from irlib.models.unembedding import unembed
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def logprobs(vlm, inputs, past: Past, logits: Tensor, ids: Sequence[Tensor]) -> 
         states = hear(vlm, inputs, past, said[:, :-1]) if said.shape[1] > 1 else None
         for token in range(said.shape[1]):  # the logits of a whole answer can be gigabytes
             rows = (token < lengths).nonzero().flatten()
-            scores = logits if not token else head(vlm, states[:, token - 1])
+            scores = logits if not token else unembed(vlm, states[:, token - 1])
             found[rows] += told(scores[rows.to(scores.device)], said[rows, token])
     return found.where(lengths > 0, torch.nan).tolist()
 

@@ -164,11 +164,6 @@ def _head_average(weights, _):
     return weights.mean(1)[:, 0]
 
 
-def head(vlm, states: Tensor) -> Tensor:
-    """Logits of normed states of the last layer."""
-    return vlm.model.get_output_embeddings()(states)
-
-
 def take(values: Tensor, row: Tensor, position: Tensor) -> Tensor:
     """`values[..., row, position, channel]`, where one row of values may stand for all."""
     row, position = row.to(values.device), position.to(values.device)

@@ -74,7 +74,7 @@ def test_logits_equal_those_of_a_hook_at_one_layer(model_of, two, twins, name, a
     untouched = vlm.forward(inputs)[:, -1].detach()
     for segment in SEGMENTS if attention == "sdpa" else ("image", "answer"):
         if not segments_of(inputs)[segment].any(1).all():
-            assert (name, segment) == ("instructblip", "system")  # its picture stands before all
+            assert segment == "system"  # a picture that stands before all words has none
             continue
         found = patched_logits(vlm, inputs, donor, segment=segment, layers=LAYERS)
         for layer, logits in zip(LAYERS, found, strict=True):
@@ -84,7 +84,8 @@ def test_logits_equal_those_of_a_hook_at_one_layer(model_of, two, twins, name, a
                 with torch.no_grad(), patch(vlm, inputs, donor, segment=segment, layer=layer):
                     inside = vlm.forward(inputs)[:, -1]
                 assert (inside - wanted).abs().max() <= CLOSE * wanted.std(), (segment, layer)
-    assert (found[1] - untouched).abs().max() > 100 * CLOSE  # the answer's row knows the other picture
+    moved = (found[1] - untouched).abs().max()  # its row knows the other picture by layer 2
+    assert moved > 100 * CLOSE
     assert hooks_on(vlm.decoder) == 0
 
 
