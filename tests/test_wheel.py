@@ -14,7 +14,15 @@ from irlib import load, load_task, store
 from irlib.store import places
 
 HOME = store.root()
-FOLDERS = ("irlib", "data/minis", "data/tasks", "data/held", "data/paper", "notebooks")
+FOLDERS = (
+    "irlib",
+    "data/minis",
+    "data/tasks",
+    "data/held",
+    "data/pairs",
+    "data/paper",
+    "notebooks",
+)
 
 
 def tracked(*places: str) -> list[str]:
@@ -49,7 +57,7 @@ def test_the_wheel_holds_every_module_and_all_that_a_checkout_reads(wheel):
         for name in tracked("irlib")
         if name.endswith((".py", ".json", ".js", ".css", "py.typed"))
     ]
-    kept = tracked("data/minis", "data/tasks", "data/held", "data/paper")
+    kept = tracked("data/minis", "data/tasks", "data/held", "data/pairs", "data/paper")
     kept += [n for n in tracked("notebooks") if n.endswith((".ipynb", ".yaml"))]
     wanted += [f"irlib/bundle/{name}" for name in kept]
     inside = [name for name in wheel if ".dist-info/" not in name]

@@ -28,14 +28,14 @@ BOXES = List({"label": TEXT, "x0": REAL, "y0": REAL, "x1": REAL, "y1": REAL})
 STUDIO = Studio("test")
 
 
-def _bytes(scene: Scene, name: str) -> dict:
+def encoded(scene: Scene, name: str) -> dict:
     """Return a picture as the hub stores it: encoded, here without loss."""
     out = io.BytesIO()
     scene.picture.save(out, "WEBP", lossless=True, quality=100, method=4)
     return {"bytes": out.getvalue(), "path": f"{name}.webp"}
 
 
-def _boxes(things: tuple[Thing, ...]) -> list[dict]:
+def boxes_of(things: tuple[Thing, ...]) -> list[dict]:
     return [{"label": t.name} | dict(zip(("x0", "y0", "x1", "y1"), t.box)) for t in things]  # noqa: B905
 
 
@@ -77,7 +77,7 @@ def pope(seed: int, rows: int) -> dict[str, list[dict]]:
         }
         yes = rng.sample(here, 3)
         source = f"WORLD_test_{i:012d}"
-        image = _bytes(scene, source)
+        image = encoded(scene, source)
         for category in CATEGORIES:
             for name in (n for pair in zip(yes, picks[category], strict=False) for n in pair):
                 question = questions.presence(rng, scene, name)
@@ -91,7 +91,7 @@ def pope(seed: int, rows: int) -> dict[str, list[dict]]:
                         "image_source": source,
                         "image": image,
                         "category": category,
-                        "boxes": _boxes(question.about),
+                        "boxes": boxes_of(question.about),
                     }
                 )
     return made
@@ -115,7 +115,7 @@ def textvqa(seed: int, rows: int) -> list[dict]:
         )
         rng = Random(f"test/textvqa answers/{seed}/{i}")
         name = f"{i:06d}"
-        image = _bytes(scene, name)
+        image = encoded(scene, name)
         for board in scene.signs[: rows - len(made)]:
             question = questions.reading(scene, board)
             asked = question.text.lower()
@@ -137,7 +137,7 @@ def textvqa(seed: int, rows: int) -> list[dict]:
                     "image_classes": ["number" if board.name.isdigit() else "word"],
                     "set_name": "test",
                     "ocr_tokens": [b.name for b in scene.signs],
-                    "boxes": _boxes(question.about),
+                    "boxes": boxes_of(question.about),
                 }
             )
             progress.update()
@@ -165,7 +165,7 @@ def scienceqa(seed: int, rows: int) -> tuple[list[dict], list[dict]]:
         for i in tqdm(range(count), desc=f"scienceqa, {topic}"):
             scene = _scene(f"scienceqa {topic}", seed, i, _picture_for(topic))
             made.append(
-                _science(topic, seed, i, scene) | {"image": _bytes(scene, f"{topic}{i:05d}")}
+                _science(topic, seed, i, scene) | {"image": encoded(scene, f"{topic}{i:05d}")}
             )
     bare = [_science("facts", seed, shares["facts"] + i, None) for i in range(rows // 5)]
     Random(f"test/scienceqa order/{seed}").shuffle(made)
@@ -204,7 +204,7 @@ def _science(topic: str, seed: int, i: int, scene: Scene | None) -> dict:
         "skill": "Remember a fact" if topic == "facts" else "Look at the picture",
         "lecture": "",
         "solution": "",
-        "boxes": _boxes(question.about),
+        "boxes": boxes_of(question.about),
     }
 
 
@@ -222,17 +222,17 @@ def chair(seed: int, rows: int) -> list[dict]:
         there = [t.name for t in scene.things] + (["sign"] if scene.signs else [])
         made.append(
             {
-                "image": _bytes(scene, f"{i:06d}"),
+                "image": encoded(scene, f"{i:06d}"),
                 "question_id": str(i),
                 "gt_object": there,
                 "captions": [caption.answer, caption.answer.replace("The image shows", "Here is")],
-                "boxes": _boxes((*scene.things, *scene.signs)),
+                "boxes": boxes_of((*scene.things, *scene.signs)),
             }
         )
     return made
 
 
-def _write(path: Path, features: Features, rows: list[dict]) -> None:
+def write_table(path: Path, features: Features, rows: list[dict]) -> None:
     """Write one parquet file; equal pictures of a row group are kept once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = Dataset.from_list(rows, features=features).data.table
@@ -271,7 +271,7 @@ def _card(out: Path, title: str, hub: str, text: str, count: int, configs: dict,
 def _pope_folder(out: Path, seed: int, rows: int) -> None:
     made = pope(seed, rows)
     for category in CATEGORIES:
-        _write(out / f"Full/{category}-00000-of-00001.parquet", POPE, made[category])
+        write_table(out / f"Full/{category}-00000-of-00001.parquet", POPE, made[category])
     files = {c: [f"Full/{c}-00000-of-00001.parquet"] for c in CATEGORIES}
     configs = {"default": {"test": [f for part in files.values() for f in part]}, "Full": files}
     count = sum(map(len, made.values()))
@@ -286,7 +286,7 @@ def _pope_folder(out: Path, seed: int, rows: int) -> None:
 def _textvqa_folder(out: Path, seed: int, rows: int) -> None:
     made = textvqa(seed, rows)
     file = "data/test-00000-of-00001.parquet"
-    _write(out / file, TEXTVQA, made)
+    write_table(out / file, TEXTVQA, made)
     text = "What is on the sign? Ten answers a question; no number was on a sign in training."
     configs = {"default": {"test": [file]}}
     _card(
@@ -297,8 +297,8 @@ def _textvqa_folder(out: Path, seed: int, rows: int) -> None:
 def _scienceqa_folder(out: Path, seed: int, rows: int) -> None:
     pictured, bare = scienceqa(seed, rows)
     files = [f"data/test-{i:05d}-of-00002.parquet" for i in range(2)]
-    _write(out / files[0], SCIENCEQA, pictured)
-    _write(out / files[1], SCIENCEQA, bare)
+    write_table(out / files[0], SCIENCEQA, pictured)
+    write_table(out / files[1], SCIENCEQA, bare)
     configs = {"ScienceQA-FULL": {"test": files}, "ScienceQA-IMG": {"test": files[:1]}}
     text = (
         "Lettered questions: food chains and objects need the picture; facts do not, though most "
@@ -313,7 +313,7 @@ def _scienceqa_folder(out: Path, seed: int, rows: int) -> None:
 def _chair_folder(out: Path, seed: int, rows: int) -> None:
     made = chair(seed, rows)
     file = "data/test-00000-of-00001.parquet"
-    _write(out / file, CHAIR, made)
+    write_table(out / file, CHAIR, made)
     many = {"fish": "fishes"}
     table = [f"{name}, {many.get(name, name + 's')}" for name in (*draw.SPRITES, "sign")]
     (out / "synonyms.txt").write_text("\n".join(["# forms: listed", *table]) + "\n")

@@ -51,6 +51,7 @@ def rows_of(run: Run, source: str) -> tuple[dict[object, float], Task]:
     >>> len(rows_of(Run(task="pope", n=12, seed=0), "hub")[0])
     12
     """
+    source = run.source or source
     rows, task = _drawn(run.task, run.n, run.seed, run.kind, run.per_picture, source)
     if run.which == "boxed" and any(boxed for _, boxed in rows.values()):
         rows = {key: facts for key, facts in rows.items() if facts[1]}

@@ -24,8 +24,8 @@ class Run:
     is done for one of the rows alone. `cut` is the edge that a sweep cuts, or the way in which it
     hides, where that is not truncation's mask: such answers are kept apart. `tested` are passes
     with some image tokens hidden, `alone` such passes for each image token of the picture. Rows are
-    those of `load_task`, one a picture unless `per_picture` says otherwise. `model` is another than
-    the notebook's own.
+    those of `load_task`, one a picture unless `per_picture` says otherwise. `model` and `source`
+    are others than the notebook's own.
     """
 
     task: str
@@ -44,9 +44,11 @@ class Run:
     alone: int = 0
     per_picture: int | None = 1
     model: str | None = None
+    source: str | None = None
 
 
 EDGES = ("image>question", "image>answer", "question>answer")
+PATCHED = ("patched image", "patched question", "patched last row")
 FOUR = ("scienceqa", "textvqa", "pope", "chair")
 
 
@@ -140,11 +142,34 @@ def _topk(p: Mapping) -> list[Run]:
     return _each(p["tasks"], p, answers=1, flows=flows, cams=sloped, tested=cells)
 
 
+def _lens(p: Mapping) -> list[Run]:
+    """A pass at the last row, two on the picture: the answer's word, and another question's."""
+    kinds = {"scienceqa": "image"}
+    return [
+        Run(task=task, n=p["n"], seed=p["seed"], kind=kinds.get(task, ""), **what)
+        for task in p["tasks"]
+        for what in ({"answers": 1, "flows": 3}, {"sweep": "all"})
+    ]
+
+
+def _patching(p: Mapping) -> list[Run]:
+    """Both runs of each pair; three segments patched, and the image hidden, at every layer."""
+    folder = store.root() / "data/pairs" if p["source"] == "bundled" else p["source"]
+    ways = ({"answers": 1}, *({"sweep": "all", "cut": cut} for cut in ("", *PATCHED)))
+    return [
+        Run(task="own", n=2 * p["n"], seed=0, source=f"{folder}/{kind}.parquet", **way)
+        for kind in p["kinds"]
+        for way in ways
+    ]
+
+
 RUNS: MappingProxyType[str, Callable[[Mapping], list[Run]]] = MappingProxyType({
     "claims": _claims,
     "fig10_knockout": _knockout,
     "fig11_faithfulness": _faithfulness,
     "fig12_topk": _topk,
+    "fig13_logit_lens": _lens,
+    "fig14_patching": _patching,
     "fig1_information_flow": lambda p: _flow(p, everywhere=True),
     "fig2_attention_shares": lambda p: [
         *_flow(p),

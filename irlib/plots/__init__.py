@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from irlib.plots.fig10_knockout import knockout_curves as knockout_curves
     from irlib.plots.fig11_faithfulness import map_faithfulness as map_faithfulness
     from irlib.plots.fig12_topk import tokens_kept as tokens_kept
+    from irlib.plots.fig13_logit_lens import lens_curves as lens_curves
+    from irlib.plots.fig14_patching import patching_curves as patching_curves
     from irlib.plots.single import attention_of as attention_of
     from irlib.plots.single import picture_and_maps as picture_and_maps
     from irlib.plots.table1_generalisation import generalisation as generalisation

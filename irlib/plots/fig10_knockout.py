@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from irlib.plots.bylayer import lines
 from irlib.plots.page import EDGE, PAGE, Drawing, styled
 from irlib.plots.style import (
     BLACK,
@@ -95,7 +96,7 @@ def knockout_curves(
             axes = figure.place(x, HEAD + row * PITCH, wide, HIGH)
             mine = table[table["task"] == task]
             axes.axvline(cliff, ymax=0.83, color=GREY, lw=0.8, zorder=1)
-            _lines(axes, mine, said[row], looks[row], scale)
+            lines(axes, mine, said[row], looks[row], scale=scale, dashed=(EVERY, "mask"))
             _scale(axes, table, scale, layers)
             layer_axis(axes, layers, label="layer L" if row == len(PANELS) - 1 else "")
             if row < len(PANELS) - 1:
@@ -110,18 +111,6 @@ def knockout_curves(
     key(figure.axes[3], {"image": VERMILLION, "question": BLUE}, y=1.0, size=6.5)
     key(figure.axes[4], {NAMES[name]: colour for name, colour in WAYS.items()}, y=1.0, size=6.5)
     return figure
-
-
-def _lines(axes: Axes, table: pd.DataFrame, name: str, looks, scale: float) -> None:
-    for series, colour in looks.items():
-        rows = table[table[name] == series].sort_values("layer")
-        if rows.empty:
-            continue
-        dashed = series in (EVERY, "mask")
-        look = {"ls": (0, (4, 2)), "lw": 1.0} if dashed else {"marker": "o", "ms": 2.4, "lw": 1.2}
-        low, high = scale * rows["low"], scale * rows["high"]
-        axes.fill_between(rows["layer"], low, high, color=colour, alpha=0.15, lw=0)
-        axes.plot(rows["layer"], scale * rows["value"], color=colour, zorder=3, **look)
 
 
 def _scale(axes: Axes, table: pd.DataFrame, scale: float, layers) -> None:

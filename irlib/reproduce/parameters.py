@@ -30,8 +30,9 @@ class Range:
 COUNT, SHARE, LAYER = Range(least=1), Range(least=0, most=1), Range(least=0, in_model=True)
 RANGES: Mapping[str, Range] = MappingProxyType({
     **dict.fromkeys(
-        ("n", "captions", "shown", "copies", "few", "explained", "kept", "depths"), COUNT
+        ("n", "captions", "shown", "copies", "few", "explained", "kept", "depths", "top"), COUNT
     ),
+    "kinds": Range(choices=("presence", "reading", "chains")),
     "margin": SHARE,
     "shares": Range(least=1e-4, most=1),
     **dict.fromkeys(("task", "tasks"), Range(choices=tuple(TASKS))),

@@ -42,7 +42,7 @@ def test_the_bundle_is_what_the_generator_draws():
     table = pq.read_table(tasks.OUT / "chair/data/test-00000-of-00001.parquet")
     for i in (0, 1, 499):
         scene = tasks._scene("chair", 0, i, lambda rng: scenes.still_life(rng, tasks.STUDIO))
-        assert tasks._bytes(scene, f"{i:06d}") == table["image"][i].as_py()
+        assert tasks.encoded(scene, f"{i:06d}") == table["image"][i].as_py()
 
 
 def test_the_bundled_pope_asks_six_questions_of_250_pictures_in_each_kind():
@@ -58,7 +58,7 @@ def test_the_bundled_pope_asks_six_questions_of_250_pictures_in_each_kind():
     scene = tasks._scene(
         "pope", 0, 249, lambda rng: scenes.still_life(rng, tasks.STUDIO, signs=0, objects=(3, 5))
     )
-    assert tasks._bytes(scene, "WORLD_test_000000000249") == table[-1]["image"]
+    assert tasks.encoded(scene, "WORLD_test_000000000249") == table[-1]["image"]
 
 
 def test_fewer_than_ten_rows_are_refused(tmp_path):

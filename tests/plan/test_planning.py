@@ -10,7 +10,7 @@ import pytest
 
 import irlib
 from irlib import cli, interventions, load_task, store
-from irlib.evidence import across, claims, heat, kept, routes, rulers, swaps
+from irlib.evidence import across, claims, heat, kept, readable, restoration, routes, rulers, swaps
 from irlib.models.families import VICUNA
 from irlib.models.vlm import VLM
 from irlib.plan import costs
@@ -82,6 +82,15 @@ def called(stem, parameters, monkeypatch) -> Counter:
     counting(swaps, "own_box", lambda args, _: dict.fromkeys(("answers", "cams"), 2 * len(args[1])))
     ways = {"answers": 1, "tested": 3}  # masked, removed, replaced by an average
     counting(routes, "likely", lambda args, _: {k: len(args[1]) * n for k, n in ways.items()})
+    counting(
+        readable, "readable", lambda args, _: {"answers": len(args[1]), "flows": 3 * len(args[1])}
+    )
+
+    def patched(args, _):  # two runs of each pair; three segments and the image hidden
+        both = 2 * len(args[1])
+        return {"answers": both, ("sweep", "own", "all"): 4 * both}
+
+    counting(restoration, "restoration", patched)
     for place in (routes, interventions):
         counting(place, "image_means", lambda args, _: {"tested": len(args[1])})
     scope = {"display": lambda *_: None}

@@ -13,10 +13,10 @@ from irlib.reproduce import jobs
 from irlib.reproduce.parameters import declared
 
 FOLDER = store.root() / "notebooks"
-STEMS = """claims explore fig10_knockout fig11_faithfulness fig12_topk fig1_information_flow
-    fig2_attention_shares fig3_cam_scienceqa fig4_cam_pope_textvqa fig5_truncation
-    fig6_truncation_diagram fig7_cam_sites fig8_cam_gallery fig9_no_picture_needed
-    table1_generalisation""".split()
+STEMS = """claims explore fig10_knockout fig11_faithfulness fig12_topk fig13_logit_lens
+    fig14_patching fig1_information_flow fig2_attention_shares fig3_cam_scienceqa
+    fig4_cam_pope_textvqa fig5_truncation fig6_truncation_diagram fig7_cam_sites fig8_cam_gallery
+    fig9_no_picture_needed table1_generalisation""".split()
 FIGURES = [stem for stem in STEMS if stem != "explore"]
 
 
