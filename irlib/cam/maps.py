@@ -1,14 +1,14 @@
 """What llava_cam gives back: `Maps`, raw heat by layer and cell, laid on the original picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from irlib.cam.pointing import pointing
 from irlib.inputs.grids import Grid
@@ -21,7 +21,7 @@ from irlib.tasks.samples import Sample
 class Maps:
     """LLaVA-CAM maps of one picture: `heat [layer, row, col]`, raw, float32, with what it is of.
 
-    `layers` are the 0-based layers that these are; all from 0 on where none are given.
+    `hollow [row, col]` are cells that are drawn as outlines (see `without`). `layers` are the 0-based layers that these are; all from 0 on where none are given.
     """
 
     heat: np.ndarray
@@ -32,6 +32,7 @@ class Maps:
     model: str
     layers: tuple[int, ...] = ()
     pool: str = "mean"
+    hollow: np.ndarray | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers or range(len(self.heat))))
@@ -58,9 +59,38 @@ class Maps:
         return np.array(boxes, float).reshape(-1, 4)
 
     def normalised(self) -> np.ndarray:
-        """`heat` brought to a maximum of 1 in each layer; a map of zeros stays zero."""
-        peak = self.heat.max((1, 2), keepdims=True)
-        return np.divide(self.heat, peak, out=np.zeros_like(self.heat), where=peak > 0)
+        """`heat` brought to a maximum of 1 in each layer; a map of zeros stays zero, and so do
+        hollow cells."""
+        heat = self.heat if self.hollow is None else np.where(self.hollow, 0, self.heat)
+        peak = heat.max((1, 2), keepdims=True)
+        return np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0)
+
+    def without(self, tokens: np.ndarray) -> "Maps":
+        """The same maps, the cells of these image tokens hollow: outlines, that scale nothing.
+
+        `tokens [token]` is a mask of the image tokens, such as `sink_tokens(vlm, inputs)[layer, 0,
+        inputs.spans.image[0]]`. A cell is hollow where one of them lies on it in any view. `heat`
+        and `table` stay as they are. Raises `ValueError` for a mask of another length, and where
+        tokens have no place (InstructBLIP).
+
+        >>> from irlib import llava_cam, load, load_task
+        >>> vlm = load("mini-llava")
+        >>> maps = llava_cam(vlm, vlm.prepare(load_task("pope", n=1)), "Yes")
+        >>> int(maps.without(np.arange(64) < 3).hollow.sum())
+        3
+        """
+        tokens = np.asarray(tokens)
+        if tokens.dtype != bool or tokens.shape != (len(self.grid.boxes),):
+            raise ValueError(
+                f"asked to draw image tokens hollow, found a mask {list(tokens.shape)} of "
+                f"{tokens.dtype} for {len(self.grid.boxes)} image tokens; give one bool a token"
+            )
+        if not self.grid.views:
+            raise ValueError(
+                "asked to draw image tokens hollow, found tokens without a place on the picture; "
+                "leave them as they are"
+            )
+        return replace(self, hollow=self.grid.lay(tokens.astype(float)) > 0)
 
     def overlay(
         self,
@@ -87,7 +117,12 @@ class Maps:
         grey = np.asarray(self.picture.convert("L"), float)[..., None]
         base = (1 - pale) * np.asarray(self.picture) + pale * grey
         shown = base * (1 - opacity * heat) + colour * opacity * heat
-        return shown.round().astype(np.uint8)
+        shown = Image.fromarray(shown.round().astype(np.uint8))
+        if self.hollow is not None:
+            draw, wide = ImageDraw.Draw(shown), max(1, min(self.grid.size) // 150)
+            for x0, y0, x1, y1 in self.grid.cells[self.hollow].round().astype(int).tolist():
+                draw.rectangle([x0, y0, x1 - 1, y1 - 1], outline="white", width=wide)
+        return np.asarray(shown)
 
     def show(self, layers: Sequence[int] | int | None = None, *, title: str = "") -> Figure:
         """The picture and its maps at these layers as one figure, seven of them if None.

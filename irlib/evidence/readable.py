@@ -28,8 +28,8 @@ def readable(
     `row` is "first": the token is the likeliest at the prompt's last position; or "image": it is
     among the `top` likeliest at one image token or more. `of` is "own", or "other": the same of the
     answer to another of these samples of the task, the next that begins with another token, which
-    is what chance and the habits of the model reach. Samples whose answer is empty are left out, and named in the log. Raises
-    `ValueError` for samples without a picture and layers out of range.
+    is what chance and the habits of the model reach. Samples whose answer is empty are left out,
+    and named in the log. Raises `ValueError` for samples without a picture and layers out of range.
 
     >>> from irlib import load, load_task
     >>> table = readable(load("mini-llava"), load_task("pope", n=1), layers=[11])

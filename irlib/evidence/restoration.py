@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from random import Random
 
 import pandas as pd
 import torch
@@ -23,8 +24,8 @@ COLUMNS = "model task pair sample segment layer restored flipped changed".split(
 Pair = tuple[Sample, Sample]
 
 
-def twins(samples: Sequence[Sample], *, n: int | None = None) -> list[Pair]:
-    """Return the samples whose keys end in -a and -b two and two, the first n pairs.
+def twins(samples: Sequence[Sample], *, n: int | None = None, seed: int = 0) -> list[Pair]:
+    """Return the samples whose keys end in -a and -b two and two, n pairs drawn by seed.
 
     Raises `ValueError` for a sample without its twin, and where there are fewer.
 
@@ -36,7 +37,7 @@ def twins(samples: Sequence[Sample], *, n: int | None = None) -> list[Pair]:
     sides = {(sample.key[:-2], sample.key[-2:]): sample for sample in samples}
     stems = sorted({stem for stem, _ in sides})
     alone = [s for s in stems if not {(s, "-a"), (s, "-b")} <= sides.keys()]
-    if alone or len(sides) != 2 * len(stems):
+    if alone or len(samples) != 2 * len(stems):
         raise ValueError(
             f"asked for twins among {len(samples)} samples, found some without the other: "
             f"{alone[:3]}; give rows whose keys end in -a and -b, two of each"
@@ -46,7 +47,8 @@ def twins(samples: Sequence[Sample], *, n: int | None = None) -> list[Pair]:
             f"asked for {n} pairs of twins, found {len(stems)}; ask for fewer, or draw more by "
             "python -m data.generate.pairs"
         )
-    return [(sides[stem, "-a"], sides[stem, "-b"]) for stem in stems[:n]]
+    stems = stems if n is None else sorted(Random(seed).sample(stems, n))
+    return [(sides[stem, "-a"], sides[stem, "-b"]) for stem in stems]
 
 
 @torch.no_grad()

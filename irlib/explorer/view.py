@@ -7,7 +7,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from irlib import doors, store
-from irlib.attention import attention_flow
+from irlib.attention.flow import attention_flow
 from irlib.cam.cam import llava_cam
 from irlib.explorer.page import MOST, page, script, style
 from irlib.explorer.session import Session

@@ -157,7 +157,7 @@ def _patching(p: Mapping) -> list[Run]:
     folder = store.root() / "data/pairs" if p["source"] == "bundled" else p["source"]
     ways = ({"answers": 1}, *({"sweep": "all", "cut": cut} for cut in ("", *PATCHED)))
     return [
-        Run(task="own", n=2 * p["n"], seed=0, source=f"{folder}/{kind}.parquet", **way)
+        Run(task="own", n=2 * p["n"], seed=p["seed"], source=f"{folder}/{kind}.parquet", **way)
         for kind in p["kinds"]
         for way in ways
     ]

@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,20 +15,6 @@ from irlib.models.spelling import spelled
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class AttentionMaps:
-    """Whole attention matrices of one prompt and its answer, averaged over heads (eq. 9).
-
-    `weights [layer, query, key]`, `layers` the 0-based layer of each matrix, `segments` and
-    `tokens` one label a position.
-    """
-
-    weights: np.ndarray
-    layers: tuple[int, ...]
-    segments: tuple[str, ...]
-    tokens: tuple[str, ...]
-
-
 @torch.no_grad()
 def attention_flow(
     vlm,
@@ -40,23 +24,28 @@ def attention_flow(
     queries: Sequence[str] = ("answer",),
     renormalise: bool = False,
     first: bool = False,
+    sinks: Tensor | None = None,
+    by_head: bool = False,
     memory: float = 1.0,
 ) -> pd.DataFrame:
     """Share of attention that each segment receives, by layer: a tidy table.
 
     Columns `model, task, sample, layer, query, segment, share, uniform`. The query "answer" means
-    the positions that predict the answer's tokens, any other segment the positions it holds;
-    shares are means over heads and these positions and sum to 1 over system, image, between, user
-    and answer (0 for an empty one). `uniform` is the share if each position attended evenly to all
-    it can see. `renormalise=True` is eq. (7): system, image and user alone, brought to the sum 1 at
+    the positions that predict the answer's tokens, any other segment the positions it holds; shares
+    are means over heads and these positions and sum to 1 over system, image, between, user and
+    answer (0 for an empty one). `uniform` is the share if each position attended evenly to all it
+    can see. `renormalise=True` is eq. (7): system, image and user alone, brought to the sum 1 at
     each position. `first=True` tells the prompt's first token apart, where pretrained decoders sink
     attention that goes nowhere else: a further segment "first", which the segment that it stands in
     loses (its name is in the column `of`: "system" in most, "image" where the picture comes before
-    all text, InstructBLIP); queries stay as they are. Layers are 0-based. No matrix of all
-    positions by all positions is made: of each layer's weights only the rows asked for are, `[row,
-    head, query, key]`, and where they would take more than `memory` GiB, these in parts. A row
-    whose answer is empty (the model ended at once) has NaN at the query "answer", and is named in
-    the log. Inside torch.autocast the model computes in fewer bits, the shares of its weights in
+    all text, InstructBLIP); queries stay as they are. `sinks`, a mask `[row, position]` of the
+    prompts or `[layer, row, position]` (what `sink_tokens` finds; a token that is one in any layer
+    counts in all), tells these apart in the same way, as "system sink", "image sink" and "user
+    sink". `by_head` gives each head a row, in the column `head`. Layers are 0-based. No matrix of
+    all positions by all positions is made: of each layer's weights only the rows asked for are,
+    `[row, head, query, key]`, and where they would take more than `memory` GiB, these in parts. A
+    row whose answer is empty (the model ended at once) has NaN at the query "answer", and is named
+    in the log. Inside torch.autocast the model computes in fewer bits, the shares of its weights in
     float32. An `answer` given as text is spelled as models.spelling tells. Raises `ValueError` for
     an unknown query, one that a row does not have, and answers of another number than rows.
 
@@ -70,6 +59,7 @@ def attention_flow(
     doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
     memory = doors.number("memory", memory, above=True)
     renormalise, first = doors.flag("renormalise", renormalise), doors.flag("first", first)
+    by_head = doors.flag("by_head", by_head)
     queries = (queries,) if isinstance(queries, str) else queries
     if not isinstance(queries, Iterable) or not (queries := tuple(queries)):
         raise ValueError(
@@ -84,6 +74,9 @@ def attention_flow(
     segments = ("system", "image", "user") if renormalise else SEGMENTS
     keys = torch.stack([getattr(whole.spans, name) for name in segments], -1)
     homes = [dict(zip(segments, segments, strict=True)) for _ in inputs.samples]
+    if sinks is not None:
+        segments, keys = _sinks_apart(segments, keys, sinks, inputs)
+        homes = [dict(zip(segments, segments, strict=True)) for _ in inputs.samples]
     if first:
         segments, keys, held = _first_apart(segments, keys)
         homes = [{"first": name} | home for name, home in zip(held, homes, strict=True)]
@@ -95,78 +88,34 @@ def attention_flow(
         found = probability @ keys.to(probability.device)
         return found / found.sum(-1, keepdim=True) if renormalise else found
 
-    def share_and_uniform(probability, visible):  # -> [row, position, segment, 2]
-        even = (visible / visible.sum(-1, keepdim=True))[:, 0]
-        return torch.stack([by_segment(probability.mean(1)), by_segment(even)], -1)
+    def share_and_uniform(probability, visible):  # -> [row, position, head, segment, 2]
+        even = by_segment((visible / visible.sum(-1, keepdim=True))[:, 0])[:, :, None]
+        if by_head:
+            parts = by_segment(probability.flatten(1, 2))
+            shares = parts.unflatten(1, probability.shape[1:3]).transpose(1, 2)
+        else:
+            shares = by_segment(probability.mean(1))[:, :, None]
+        return torch.stack([shares, even.expand_as(shares)], -1)
 
     with rows(vlm.decoder, positions, reduce=share_and_uniform, memory=memory) as seen:
         vlm.forward(whole, logits_to_keep=1)
     with torch.autocast(vlm.device.type, enabled=False):
         seen = {
-            layer: torch.einsum("rqp,rpsk->rqsk", weights.to(found.device), found).cpu().numpy()
+            layer: torch.einsum("rqp,rphsk->rqhsk", weights.to(found.device), found).cpu().numpy()
             for layer, found in seen.items()
         }
-    columns = ["model", "task", "sample", "layer", "query", "segment", "of", "share", "uniform"]
+    columns = "model task sample layer head query segment of share uniform".split()
     table = [
-        (vlm.name, sample.task, sample.key, layer, query, segment, homes[row][segment],
-         *seen[layer][row, q, s].tolist())
+        (vlm.name, sample.task, sample.key, layer, head, query, segment, homes[row][segment],
+         *seen[layer][row, q, head, s].tolist())
         for row, sample in enumerate(inputs.samples)
         for layer in sorted(seen)
         for q, query in enumerate(queries)
+        for head in range(seen[layer].shape[2])
         for s, segment in enumerate(segments)
     ]  # fmt: skip
-    table = pd.DataFrame(table, columns=columns)
-    return table if first else table.drop(columns="of")
-
-
-@torch.no_grad()
-def attention_map(
-    vlm,
-    inputs: Inputs,
-    answer: Answer | str | Sequence[str],
-    *,
-    layers: Sequence[int] | None = None,
-    memory: float = 1.0,
-) -> AttentionMaps:
-    """The head-averaged attention matrices of one prompt and its answer, for all layers or some.
-
-    The weights of all heads, before their mean, come in parts of at most `memory` GiB. Inside
-    `truncate` the hidden columns are seen to be empty. Raises `ValueError` for several rows at once
-    and for a layer out of range.
-
-    >>> from irlib import load
-    >>> vlm = load("mini-llava")
-    >>> inputs = vlm.prepare(question="What is a cat?")
-    >>> maps = attention_map(vlm, inputs, vlm.answer(inputs, max_new_tokens=2), layers=[0, 3])
-    >>> maps.weights.shape[0], maps.segments[0]
-    (2, 'system')
-    """
-    doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
-    memory = doors.number("memory", memory, above=True)
-    layers = range(vlm.n_layers) if layers is None else layers
-    layers = tuple(doors.counts("layers", layers, some=True))
-    if len(inputs) != 1 or not set(layers) <= set(range(vlm.n_layers)):
-        raise ValueError(
-            f"asked for the attention of layers {list(layers)}, found {len(inputs)} rows and "
-            f"{vlm.n_layers} layers; give inputs of one row and layers 0..{vlm.n_layers - 1}"
-        )
-    whole = inputs.followed_by(spelled(vlm, inputs, answer))
-    modules = {layer: vlm.decoder.layers[layer].self_attn for layer in layers}
-    with rows(vlm.decoder, None, reduce=_mean, attentions=modules, memory=memory) as seen:
-        vlm.forward(whole, logits_to_keep=1)
-    ids = whole.batch["input_ids"][0].tolist()
-    held = torch.stack([getattr(whole.spans, name)[0] for name in SEGMENTS]).int().argmax(0)
-    return AttentionMaps(
-        weights=torch.cat([seen[layer] for layer in layers]).numpy(),
-        layers=layers,
-        segments=tuple(SEGMENTS[index] for index in held),
-        tokens=tuple(vlm.processor.tokenizer.convert_ids_to_tokens(ids)),
-    )
-
-
-def _mean(weights, _) -> Tensor:
-    """The mean over heads, `[row, query, key]`, held where the results are."""
-    return weights.mean(1).cpu()
+    unasked = [name for name, asked in (("head", by_head), ("of", first)) if not asked]
+    return pd.DataFrame(table, columns=columns).drop(columns=unasked)
 
 
 def _asked(whole, query) -> Tensor:
@@ -194,6 +143,25 @@ def _first_apart(segments, keys):
     held = [segments[index] for index in keys[first].int().argmax(-1)]
     keys = torch.cat([first[..., None], keys & ~first[..., None]], -1)
     return ("first", *segments), keys, held
+
+
+def _sinks_apart(segments, keys, sinks, inputs):
+    """Segments with their sinks behind them, and the masks `[row, position, segment]` of both."""
+    sinks = torch.as_tensor(sinks)
+    sinks = sinks.any(0) if sinks.ndim == 3 else sinks
+    wanted = [len(inputs), inputs.length]
+    if sinks.dtype != torch.bool or list(sinks.shape) != wanted:
+        raise ValueError(
+            f"asked to tell sinks apart, found a mask {list(sinks.shape)} of {sinks.dtype} for "
+            f"prompts {wanted}; give sink_tokens(vlm, inputs), or bools [row, position]"
+        )
+    more = keys.shape[1] - inputs.length
+    sinks = torch.nn.functional.pad(sinks, (0, more)).to(keys.device)[..., None]
+    names = [name for name in segments if name in ("system", "image", "user")]
+    held = keys[..., [segments.index(name) for name in names]]
+    return (*segments, *(f"{name} sink" for name in names)), torch.cat(
+        [keys & ~sinks, held & sinks], -1
+    )
 
 
 def _gather(asked) -> tuple[Tensor, Tensor]:
