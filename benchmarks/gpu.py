@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         found = {"why": MASKED}
         if way == "sdpa" or not part.masked:
             # what a part does not use up goes to those after it
-            until = time.monotonic() + left / (len(plans) - number)
+            more = sum(way == "sdpa" or not part.masked for part, way, _ in plans[number:])
+            until = time.monotonic() + left / more
             found = _tried(vlm, part, way, rows, settings, left, until, known)
         told["left_out" if "why" in found else "parts"].append(name | found)
         told["minutes"] = round((time.monotonic() - begun) / 60, 2)

@@ -24,10 +24,10 @@ def text(told: dict) -> str:
 def markdown(files: list[dict], *, first: bool = False) -> str:
     """A row for each way that irlib is measured against; with `first` one a comparison alone."""
     lines = []
-    for place, runs in dict.fromkeys((place(told), told["runs"]) for told in files):
-        mine = [told for told in files if (place(told), told["runs"]) == (place, runs)]
+    for where, runs in dict.fromkeys((place(told), told["runs"]) for told in files):
+        mine = [told for told in files if (place(told), told["runs"]) == (where, runs)]
         lines += [
-            f"Measured on {place}; medians of {runs} alternating rounds.",
+            f"Measured on {where}; medians of {runs} alternating rounds.",
             "",
             "| what | model | irlib | measured against | its time | ratio [range] | by count "
             "| target | memory, irlib / other |",
