@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from benchmarks import alternatives, gpu_parts, measure, models, tables
 from benchmarks.command import RESULTS
-from benchmarks.settings import Settings
+from benchmarks.settings import Settings, slug
 
 START = 20  # seconds for the interpreter and its imports, before this clock runs
 MASKED = "gives attention masks of its own, which flash kernels do not take: measured under sdpa"
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         "model": vlm.name, "clock": settings.clock, "settings": asdict(settings),
         **measure.machine(device), "formula": gpu_parts.FORMULA, "parts": [], "left_out": [],
     }  # fmt: skip
-    path = options.out / f"gpu-{_slug(device)}-{options.shape}.json"
+    path = options.out / f"gpu-{slug(device)}-{options.shape}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     print(f"{vlm!r}: {tables.place(told)}")
     print("Goals are those for a GPU and the shape 7b.", flush=True)
@@ -146,11 +145,6 @@ def _rates(part, found, settings) -> dict:
         return {}
     seconds = {row["name"]: row[f"{settings.clock}_s"] for row in found["rows"]}
     return {name: [float(f"{done / one:.4g}"), unit] for name, one in seconds.items() if one}
-
-
-def _slug(device) -> str:
-    name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device).lower()
-    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
 
 
 def _options(arguments):

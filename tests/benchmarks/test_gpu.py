@@ -13,12 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForImageTextToText
 
 from benchmarks import alternatives, gpu, gpu_parts, measure, models, prefill, tables
-from benchmarks.settings import QUICK, Settings
+from benchmarks.settings import Settings, slug
 from irlib import store
 from irlib.cam.cam import llava_cam
 from irlib.interventions.staircase import answers_by_layer
 
-SETTINGS = Settings(**QUICK)
 TINY = ["--device", "cpu", "--shape", "tiny", "--runs", "1", "--tokens", "3"]
 NAMES = [part.name for part in gpu_parts.PARTS]
 
@@ -220,6 +219,12 @@ def test_rounds_end_with_their_time_but_one_is_always_run():
     few = measure.compare(ways, runs=4, device="cpu", clock="wall", until=0)
     all_of_them = measure.compare(ways, runs=4, device="cpu", clock="wall")
     assert [len(found["rows"][0]["runs"]) for found in (few, all_of_them)] == [1, 4]
+
+
+def test_a_gpus_file_bears_its_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    assert slug("cuda") == "nvidia-h100-80gb-hbm3"
+    assert Settings(device="cuda", shape="7b").suffix == "-nvidia-h100-80gb-hbm3-7b"
 
 
 @pytest.mark.parametrize("wrong", [["--prompts", "0"], ["--minutes", "nan"], ["--minutes", "-1"]])
