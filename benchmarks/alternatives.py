@@ -5,14 +5,14 @@ open it is done in the cheaper way, and what only draws (resizing, colouring) is
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from irlib.inputs.records import Answer, Inputs
-from irlib.interventions.edges import knockout, span
+from irlib.interventions.edges import knockout, segments_of, span
 from irlib.interventions.truncation import truncate
 from irlib.models.vlm import VLM
 
@@ -60,6 +60,58 @@ def naive_knockout(
                 with knockout(vlm, inputs, edge=edge, layers=cut):
                     found.append(vlm.forward(inputs, logits_to_keep=1)[:, -1])
     return torch.stack(found).unflatten(0, (-1, len(layers)))
+
+
+@torch.no_grad()
+def naive_patching(
+    vlm: VLM, inputs: Inputs, donor: Inputs, segments: Sequence[str], layers: Sequence[int]
+) -> Tensor:
+    """Last logits `[segment, layer, row, vocabulary]` by the donor's run and a prefill a layer.
+
+    The way of Meng et al. (2022, arXiv 2202.05262): states are kept, then put in by a hook.
+    """
+    found, kept = [], {}
+    with ExitStack() as stack:
+        for layer in layers:
+
+            def keep(module, args, layer=layer):
+                kept[layer] = args[0]
+
+            module = vlm.decoder.layers[layer]
+            stack.enter_context(hooked(module.register_forward_pre_hook, keep))
+        vlm.forward(donor, logits_to_keep=1)
+    for segment in segments:
+        here, there = (segments_of(one)[segment] for one in (inputs, donor))
+        for layer in layers:
+
+            def put(module, args, layer=layer, here=here, there=there):
+                states = args[0].clone()
+                states[here] = kept[layer][there]
+                return (states, *args[1:])
+
+            with hooked(vlm.decoder.layers[layer].register_forward_pre_hook, put):
+                found.append(vlm.forward(inputs, logits_to_keep=1)[:, -1])
+    return torch.stack(found).unflatten(0, (-1, len(layers)))
+
+
+@torch.no_grad()
+def every_state_read(vlm: VLM, inputs: Inputs, answer: Answer) -> np.ndarray:
+    """Probabilities `[row, layer, token]` of the answer's tokens, by transformers' own way.
+
+    output_hidden_states=True, the final norm and the head on all positions of every layer; behind
+    the last layer the hidden states have been normed already. Rows have answers of one length.
+    """
+    whole = inputs.followed_by(answer)
+    model, batch = vlm.family.call(vlm.model, whole.batch)
+    told = model(**batch, use_cache=False, output_hidden_states=True, logits_to_keep=1)
+    head, found = vlm.model.get_output_embeddings(), []
+    ids = torch.stack([*answer.ids]).to(vlm.device)[..., None]
+    states = [vlm.last_norm(one) for one in told.hidden_states[1:-1]] + [told.hidden_states[-1]]
+    for one in states:
+        chances = head(one).float().softmax(-1)
+        said = chances[whole.spans.predicting].unflatten(0, (len(whole), -1))
+        found.append(said.gather(2, ids)[..., 0])
+    return torch.stack(found, 1).cpu().numpy()
 
 
 def plain_backward(vlm: VLM, inputs: Inputs, answer: Answer) -> Tensor:

@@ -29,6 +29,20 @@ def knockout(inputs, n_layers: int, edge: str) -> dict[str, int]:
     return {"naive": naive, "shared": n_layers * inputs.length + rows * stairs}
 
 
+def patching(inputs, n_layers: int, segment: str) -> dict[str, int]:
+    """Every layer's first token with a segment patched there alone, shared and naive.
+
+    The donor's run and the own one, and of each variant the patched rows and all that stand behind
+    them, from its layer on; the naive way has the donor's run once and a prefill a layer.
+    """
+    spans = inputs.spans
+    behind = int(spans.user[0].sum())
+    rows = {"answer": 1, "question": behind, "image": behind + int(spans.image[0].sum())}[segment]
+    stairs = n_layers * (n_layers + 1) // 2
+    once = n_layers * inputs.length
+    return {"naive": (1 + n_layers) * once, "shared": 2 * once + rows * stairs}
+
+
 def one_backward(layers: int, length: int, *, weights: bool = False) -> int:
     """One forward and one backward through everything, with or without gradients of weights."""
     return layers * length * (3 if weights else 2)

@@ -140,6 +140,12 @@ def config_of(shape: Shape) -> PreTrainedConfig:
     )  # fmt: skip
 
 
+def repainted(inputs: Inputs) -> Inputs:
+    """The same prompts about another picture: their pixels the other way round."""
+    visual = tuple(one | {"pixel_values": one["pixel_values"].flip(-1)} for one in inputs.visual)
+    return replace(inputs, visual=visual)
+
+
 def prompt(
     vlm: VLM, *, rows: int = 1, before: int = BEFORE, after: int = AFTER, seed: int = 0
 ) -> Inputs:

@@ -11,7 +11,7 @@ from benchmarks import tables
 ROOT = Path(__file__).parents[1]
 FIRST, LAST = "<!-- speed -->\n", "\n<!-- /speed -->"
 PLACES = {"README.md": True, "docs/speed.md": False}  # whether one row a comparison will do
-SHOWN = ("sweep", "answers", "knockout", "cam", "attention")
+SHOWN = ("sweep", "answers", "knockout", "patching", "cam", "attention", "lens")
 
 
 def speed(folder: Path, *, first: bool = False) -> str:

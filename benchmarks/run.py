@@ -1,9 +1,21 @@
 """Run the benchmarks and print their tables: `python -m benchmarks.run`."""
 
-from benchmarks import answers, attention, cam, command, knockout, prefill, size, sweep
+from benchmarks import (
+    answers,
+    attention,
+    cam,
+    command,
+    knockout,
+    lens,
+    patching,
+    prefill,
+    size,
+    sweep,
+)
 
 SCRIPTS = {
-    "sweep": sweep, "answers": answers, "knockout": knockout, "cam": cam, "attention": attention,
+    "sweep": sweep, "answers": answers, "knockout": knockout, "patching": patching, "cam": cam,
+    "attention": attention, "lens": lens,
     "prefill": prefill, "size": size,
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ def check_masks(vlm) -> None:
     name = attention_of(vlm.decoder)
     if "flash" in name or "flex" in name:
         raise ValueError(
-            f"asked to change what positions of {vlm.name} see, found the attention {name!r}, which "
+            f"asked to change what rows of {vlm.name} see, found the attention {name!r}, which "
             "takes no mask of one's own; call vlm.model.set_attn_implementation('sdpa') first"
         )
 

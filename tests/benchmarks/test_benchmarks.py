@@ -56,12 +56,14 @@ def test_each_comparison_writes_a_file_of_its_name(folder):
     }
 
 
-@pytest.mark.parametrize("name", ["sweep", "answers", "knockout", "cam", "attention", "size"])
+@pytest.mark.parametrize(
+    "name", ["sweep", "answers", "knockout", "patching", "cam", "attention", "lens", "size"]
+)
 def test_every_way_but_the_bare_pass_is_held_to_irlibs_numbers(told, name):
     for one in told[name]["comparisons"]:
         agreed = {agreement["with"] for agreement in one["agreements"]}
         bare = {row["name"] for row in one["rows"] if "no map" in row["name"]}
-        bare |= {row["name"] for row in one["rows"] if "no shares" in row["name"]}
+        bare |= {row["name"] for row in one["rows"] if ", no " in row["name"]}
         assert agreed == {row["name"] for row in one["rows"][1:]} - bare
         assert all(a["apart"] <= a["tolerance"] and a["why"] for a in one["agreements"])
 
