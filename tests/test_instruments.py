@@ -14,7 +14,15 @@ import families
 import numpy as np
 import pytest
 import torch
-from conftest import FLASH, eager_attention, hooks_on, make_sample, noise_picture, with_eager
+from conftest import (
+    FLASH,
+    eager_attention,
+    hooks_on,
+    make_sample,
+    noise_picture,
+    site_of,
+    with_eager,
+)
 
 from irlib.attention import attention_flow
 from irlib.cam.cam import llava_cam
@@ -300,9 +308,10 @@ def test_one_backward_equals_a_backward_for_each_layer(model_of, name, attention
         answer = vlm.answer(inputs)
         grid, hottest = laid_through(vlm, inputs), 0
         for sign in (1, -1):  # where one map is negative everywhere, and so zero, the other is not
-            maps = llava_cam(vlm, inputs, answer, target=signed(answer, sign))
+            target, site = signed(answer, sign), site_of(vlm)
+            maps = llava_cam(vlm, inputs, answer, site=site, target=target)
             for layer in range(vlm.n_layers):
-                heat = naive_heat(*separate(vlm, inputs, answer, layer, sign))
+                heat = naive_heat(*separate(vlm, inputs, answer, layer, sign, site))
                 assert np.abs(maps.heat[layer] - grid.lay(heat)).max() <= HEAT * heat.max()
             assert maps.heat.shape == (4, *inputs.grid.shape)
             assert (maps.heat[-1] == 0).all()
@@ -366,7 +375,8 @@ def test_copies_in_one_pass_equal_copies_one_by_one(family, name, monkeypatch):
         made = {}
         for plan in ((6, False), (1, False), (4, False), (6, True)):
             monkeypatch.setattr("irlib.cam.cam.share_out", lambda *_, plan=plan, **__: plan)
-            one = llava_cam(vlm, inputs, answer, noise=0.1, n=3, target=signed(answer, sign))
+            told = {"site": site_of(vlm), "target": signed(answer, sign)}
+            one = llava_cam(vlm, inputs, answer, noise=0.1, n=3, **told)
             made[plan] = [maps.heat for maps in one]
         for row in (0, 1):
             together, alone = made[6, False][row], made[1, False][row]
@@ -427,14 +437,14 @@ def test_maps_of_a_padded_batch_equal_single_ones(model_of, name, attention):
     answer = Answer((ids[0][:3], ids[0][:3]), ("", ""))
     hottest = 0
     for sign in (1, -1):
-        target = signed(answer, sign)
-        together = llava_cam(vlm, inputs, answer, noise=0.1, n=2, target=target)
+        told = {"site": site_of(vlm), "target": signed(answer, sign)}
+        together = llava_cam(vlm, inputs, answer, noise=0.1, n=2, **told)
         for row, sample in enumerate(samples):
             one, said = vlm.prepare(sample), one_row(answer, row)
-            alone = llava_cam(vlm, one, said, noise=0.1, n=2, target=target).heat
+            alone = llava_cam(vlm, one, said, noise=0.1, n=2, **told).heat
             gap = np.abs(together[row].heat - alone).max()
             assert gap <= HEAT * alone.max()
-            clean = llava_cam(vlm, one, said, target=target).heat
+            clean = llava_cam(vlm, one, said, **told).heat
             hottest = max(hottest, clean.max())
             assert clean.max() == 0 or not np.allclose(clean, alone)
     assert hottest > 0
@@ -451,7 +461,7 @@ def test_noise_is_in_pixel_units_in_the_familys_layout(family, name, monkeypatch
         return encode(self, inputs)
 
     monkeypatch.setattr(type(vlm), "encode", spy)
-    llava_cam(vlm, inputs, vlm.answer(inputs), noise=0.1, n=4)
+    llava_cam(vlm, inputs, vlm.answer(inputs), site=site_of(vlm), noise=0.1, n=4)
     pixels, processor = inputs.batch["pixel_values"], vlm.processor.image_processor
     std = torch.tensor(processor.image_std)
     if pixels.ndim == 2:  # patches of Qwen: channel, time, y, x

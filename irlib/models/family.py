@@ -53,8 +53,33 @@ def class_and_patches(config) -> dict:
     """What LLaVA's processors must know to count image tokens: the patches, and CLIP's class."""
     return {
         "patch_size": config.vision_config.patch_size,
-        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "vision_feature_select_strategy": selected(config),
         "num_additional_image_tokens": int(config.vision_config.model_type == CLIP),
+    }
+
+
+def selected(config) -> str:
+    """Which features of a view are taken: "full", or "default", all but the first.
+
+    VipLLaVA's config does not say, and takes all but the first.
+    """
+    return getattr(config, "vision_feature_select_strategy", "default")
+
+
+def downsampled(config) -> dict:
+    """The same for Aya Vision's: the side of a tile, and of a token in it."""
+    vision = config.vision_config
+    return {
+        "img_size": vision.image_size,
+        "patch_size": vision.patch_size * config.downsample_factor,
+    }
+
+
+def merged(config) -> dict:
+    """The same for Pixtral's: a patch, and how many of them along a token's side."""
+    return {
+        "patch_size": config.vision_config.patch_size,
+        "spatial_merge_size": config.spatial_merge_size,
     }
 
 
