@@ -258,7 +258,7 @@ def test_kept_image_tokens_are_those_the_last_row_looks_at(family, name):
     inputs = vlm.prepare(mixed()[2])
     image = inputs.spans.image[0]
     scores = eager_attention(vlm, inputs)[1, 0, :, -1].mean(0)[image]
-    hidden = image.nonzero().flatten()[scores.argsort(descending=True)[3:]]
+    hidden = image.nonzero().flatten()[scores.argsort(descending=True, stable=True)[3:]]
     masked = replace(inputs.spans, image=torch.zeros_like(inputs.spans.image))
     masked.image[0, hidden] = True
     expected = naive_logits(vlm, replace(inputs, spans=masked), [2])
@@ -317,6 +317,17 @@ def test_one_backward_equals_a_backward_for_each_layer(model_of, name, attention
             assert (maps.heat[-1] == 0).all()
             hottest = max(hottest, maps.heat[:-1].max())
         assert hottest > 0
+
+
+@pytest.mark.parametrize("name", families.SIDE_BY_SIDE)
+def test_the_papers_site_is_refused_where_layers_have_none(family, name):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed()[0])
+    answer = vlm.answer(inputs)
+    with pytest.raises(ValueError, match=r"(?s)asked for the site 'post_attention', found no such"
+                       r" site .*Cohere2DecoderLayer.*; use one of .*'mlp'"):  # fmt: skip
+        llava_cam(vlm, inputs, answer)
+    assert llava_cam(vlm, inputs, answer, site="attention").heat.shape == (4, *inputs.grid.shape)
 
 
 def signed(answer, sign):
@@ -474,16 +485,20 @@ def test_noise_is_in_pixel_units_in_the_familys_layout(family, name, monkeypatch
     assert torch.allclose(grain.std(1) * std, torch.tensor(0.1), atol=4 * error)
 
 
-@pytest.mark.parametrize("name", ["llava_next", "internvl", "smolvlm"])
+@pytest.mark.parametrize("name", ["llava_next", "internvl", "smolvlm", "cohere2_vision"])
 def test_finest_view_alone_leaves_the_other_tokens_out(family, name):
     vlm = family(name)
     inputs = vlm.prepare(mixed()[0])
     answer = vlm.answer(inputs)
     for sign in (1, -1):
-        target, heat = signed(answer, sign), naive_heat(*separate(vlm, inputs, answer, 0, sign))
-        finest = llava_cam(vlm, inputs, answer, views="finest", target=target).heat[0]
+        target, heat = (
+            signed(answer, sign),
+            naive_heat(*separate(vlm, inputs, answer, 0, sign, site_of(vlm))),
+        )
+        told = {"site": site_of(vlm), "target": target}
+        finest = llava_cam(vlm, inputs, answer, views="finest", **told).heat[0]
         assert np.abs(finest - heat[inputs.grid.views[0]]).max() <= HEAT * heat.max()
-        mean = llava_cam(vlm, inputs, answer, target=target).heat[0]
+        mean = llava_cam(vlm, inputs, answer, **told).heat[0]
         assert heat.max() == 0 or not np.allclose(finest, mean)
 
 
