@@ -31,6 +31,11 @@ LLAVA = {
 }
 MROPE = TokenTypes("mm_token_type_ids", image=1, answer=0)
 QWEN = {"layout": layouts.own_resolution, "types": MROPE, "noise": pixels.on_patches}
+COHERE = {
+    "towers": (SIGLIP,),
+    "lacks": "Cohere's layers have no norm between attention and MLP, so that maps are at another"
+    " site than the paper's",
+}
 IDEFICS = {"layout": tilings.tiles_and_global}
 
 FAMILIES = {  # by the model_type of config.json
@@ -81,10 +86,8 @@ FAMILIES = {  # by the model_type of config.json
         towers=("pixtral",),
         facts=merged,
     ),
-    "aya_vision": Family(
-        "Aya Vision", tilings.tiles_and_thumbnail, towers=(SIGLIP,), facts=downsampled
-    ),
-    "cohere2_vision": Family("Command A Vision", tilings.covering_tiles, towers=(SIGLIP,)),
+    "aya_vision": Family("Aya Vision", tilings.tiles_and_thumbnail, facts=downsampled, **COHERE),
+    "cohere2_vision": Family("Command A Vision", tilings.covering_tiles, **COHERE),
     "idefics3": Family("Idefics3", **IDEFICS),
     "smolvlm": Family("SmolVLM", processor=processors.SmolVLMProcessor, **IDEFICS),
     "gemma3": Family(

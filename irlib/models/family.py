@@ -107,6 +107,7 @@ class Family:
     processor must know of the model, where its own file is silent. `call(model, batch)`
     gives the module and arguments that make logits; `noise` is drawn in the layout of the pixels;
     `bridge(model)` gives what stands between image tokens and patches where they are not the same.
+    `lacks` is what cannot be had of a family whose checkpoints load, in words.
     """
 
     title: str
@@ -125,3 +126,18 @@ class Family:
     call: Callable = whole
     noise: Callable = pixels.on_pixels
     bridge: Callable | None = None
+    lacks: str = ""
+
+    @property
+    def limits(self) -> str:
+        """What cannot be had, in words: other towers, other language models, instruments."""
+        towers = ", ".join(tower.removesuffix("_vision_model") for tower in self.towers)
+        told = [f"no tower but {towers}"] if towers else []
+        if self.decoders:
+            told.append(f"no language model but {', '.join(self.decoders)}: {self.because}")
+        return "; ".join([*told, self.lacks] if self.lacks else told)
+
+    @property
+    def placing(self) -> str:
+        """Where its image tokens lie, in words: what the layout says of itself."""
+        return (self.layout.__doc__ or "").strip().splitlines()[0].partition(": ")[2].rstrip(".")

@@ -43,10 +43,7 @@ def own_resolution(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
 
 def broken_rows(vlm, visual: dict, size: tuple[int, int]) -> Grid:
-    """Mistral 3: the same, by Pixtral's tower; what ends its rows in the prompt is no image token.
-
-    The side of a patch is told by processor and model each, as is how many make a token.
-    """
+    """Mistral 3: the picture at about its own resolution; what ends its rows is no image token."""
     config, processor = vlm.model.config, vlm.processor
     told = (processor.patch_size, processor.spatial_merge_size)
     expect(vlm, "patch sizes", told, (config.vision_config.patch_size, config.spatial_merge_size))

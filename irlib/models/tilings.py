@@ -52,7 +52,7 @@ def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
 
 def tiles_and_thumbnail(vlm, visual: dict, size: tuple[int, int]) -> Grid:
-    """InternVL, Aya Vision: squashed onto rows x cols tiles, then, if more than one, onto one."""
+    """InternVL, Aya Vision: the picture squashed onto tiles, then, if more than one, onto one."""
     processor = vlm.processor.image_processor
     limits = processor.min_patches, processor.max_patches
     return _thumbnailed(
@@ -61,7 +61,7 @@ def tiles_and_thumbnail(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
 
 def covering_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
-    """Command A Vision: the same, on the tiles that enlarge the picture least."""
+    """Command A Vision: squashed onto the tiles that enlarge it least, then the whole on one."""
     most = vlm.processor.image_processor.max_patches
     return _thumbnailed(vlm, visual, size, lambda tile: covering(size, tile, most))
 
