@@ -81,7 +81,7 @@ def llava_next_video() -> Tiny:
 
 
 WINDOWS = {  # windows shorter than the picture, and a layer without positions that sees all
-    "sliding_window": 12, "logit_scale": 0.25,
+    "sliding_window": 12, "logit_scale": 0.8,
     "layer_types": ["sliding_attention"] * 2 + ["full_attention", "sliding_attention"],
 }  # fmt: skip
 
