@@ -68,10 +68,14 @@ def kept(decoder: nn.Module, length: int, *, first: int = 0, again: bool = False
 
 def _by_mlp(config, layer) -> int:
     """Channels a position that a layer's MLP keeps: of experts, those that a token goes through."""
-    if not hasattr(getattr(layer, "mlp", None), "experts"):
+    if not any(hasattr(part, "experts") for part in layer.children()):
         return 3 * config.intermediate_size
-    each, shared = config.num_experts_per_tok, getattr(config, "n_shared_experts", None) or 0
-    return 3 * config.moe_intermediate_size * (each + shared) + each * config.hidden_size
+    each, shared = (
+        getattr(config, name, None) or least
+        for name, least in (("num_experts_per_tok", 1), ("n_shared_experts", 0))
+    )
+    width = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
+    return 3 * width * (each + shared) + each * config.hidden_size
 
 
 def _by_norm(norm: nn.Module, width: int, dtype: torch.dtype) -> int:

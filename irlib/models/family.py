@@ -140,4 +140,5 @@ class Family:
     @property
     def placing(self) -> str:
         """Where its image tokens lie, in words: what the layout says of itself."""
-        return (self.layout.__doc__ or "").strip().splitlines()[0].partition(": ")[2].rstrip(".")
+        told = (self.layout.__doc__ or "").strip().partition("\n")[0]
+        return told.partition(": ")[2].rstrip(".")
