@@ -74,9 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--details", action="store_true", help="by model and task, with sources")
     for name, speed, help in (("tflops", 400, "TFLOP/s reached"), ("bandwidth", 3350, "GB/s")):
         plan.add_argument(f"--{name}", type=_speed, default=speed, metavar="N", help=help)
-    told = command("list", _list, "Tell figures, models with scores, and tasks with prompts.")
+    told = command("list", _list, "Tell figures, models, families, and tasks with prompts.")
     told.add_argument(
-        "section", nargs="?", choices=listing.SECTIONS, help="one of the three; none: all"
+        "section", nargs="?", choices=listing.SECTIONS, help="one of these; none: all"
     )
     packed = command("pack", _pack, "Put what came out into one file to send: figures, machine.")
     packed.add_argument("--profile", default="mini", help="mini (default), smol, paper, trials")
@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     explore.set_defaults(run=_explore)
     running(command("notebooks", _notebooks, "Run notebooks in place, fit to be committed."))
     command(
-        "gallery", _gallery, "Put the figures' sentences and the claims' outcomes into the README."
+        "gallery",
+        _gallery,
+        "Bring the README's figures and claims and docs/families.md up to date.",
     )
     check = command("check", _check, "Compare the figures' csv files with the committed ones.")
     check.add_argument("--profile", default="mini", help="mini (default), smol")

@@ -134,6 +134,11 @@ def with_eager(vlm):
     return type(vlm)(vlm.name, model, vlm.processor, vlm.family)
 
 
+def site_of(vlm) -> str:
+    """The paper's site; where attention and MLP stand side by side, what the MLP gives."""
+    return "post_attention" if "post_attention" in vlm.sites else "mlp"
+
+
 FLASH = "flash_stand_in"  # transformers takes any name with "flash" in it for flash attention
 
 

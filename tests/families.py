@@ -359,6 +359,13 @@ VIDEO = {  # families whose hub folders hold a video processor too
     "smolvlm": "SmolVLMVideoProcessor",
 }
 
+from families_one import FAMILIES as ONE  # noqa: E402  (it is made of what stands above)
+from families_one import SIDE_BY_SIDE  # noqa: E402, F401
+from families_one import VIDEO as VIDEO_ONE  # noqa: E402
+
+FAMILIES |= ONE
+VIDEO |= VIDEO_ONE
+
 
 def save(name: str, folder: Path, *, randomise, combined: bool = False, tiny=None) -> Path:
     """Write the family's tiny model to a folder as the hub lays it out.

@@ -42,6 +42,7 @@ DOORS = {  # the only modules that import a library
         "models.shikra",
         "models.reading",
         "models.sites",
+        "models.substitutes",
         "plan.anatomy",
         "plan.skeleton",
     },

@@ -14,7 +14,15 @@ import families
 import numpy as np
 import pytest
 import torch
-from conftest import FLASH, eager_attention, hooks_on, make_sample, noise_picture, with_eager
+from conftest import (
+    FLASH,
+    eager_attention,
+    hooks_on,
+    make_sample,
+    noise_picture,
+    site_of,
+    with_eager,
+)
 
 from irlib.attention import attention_flow
 from irlib.cam.cam import llava_cam
@@ -250,7 +258,7 @@ def test_kept_image_tokens_are_those_the_last_row_looks_at(family, name):
     inputs = vlm.prepare(mixed()[2])
     image = inputs.spans.image[0]
     scores = eager_attention(vlm, inputs)[1, 0, :, -1].mean(0)[image]
-    hidden = image.nonzero().flatten()[scores.argsort(descending=True)[3:]]
+    hidden = image.nonzero().flatten()[scores.argsort(descending=True, stable=True)[3:]]
     masked = replace(inputs.spans, image=torch.zeros_like(inputs.spans.image))
     masked.image[0, hidden] = True
     expected = naive_logits(vlm, replace(inputs, spans=masked), [2])
@@ -300,14 +308,26 @@ def test_one_backward_equals_a_backward_for_each_layer(model_of, name, attention
         answer = vlm.answer(inputs)
         grid, hottest = laid_through(vlm, inputs), 0
         for sign in (1, -1):  # where one map is negative everywhere, and so zero, the other is not
-            maps = llava_cam(vlm, inputs, answer, target=signed(answer, sign))
+            target, site = signed(answer, sign), site_of(vlm)
+            maps = llava_cam(vlm, inputs, answer, site=site, target=target)
             for layer in range(vlm.n_layers):
-                heat = naive_heat(*separate(vlm, inputs, answer, layer, sign))
+                heat = naive_heat(*separate(vlm, inputs, answer, layer, sign, site))
                 assert np.abs(maps.heat[layer] - grid.lay(heat)).max() <= HEAT * heat.max()
             assert maps.heat.shape == (4, *inputs.grid.shape)
             assert (maps.heat[-1] == 0).all()
             hottest = max(hottest, maps.heat[:-1].max())
         assert hottest > 0
+
+
+@pytest.mark.parametrize("name", families.SIDE_BY_SIDE)
+def test_the_papers_site_is_refused_where_layers_have_none(family, name):
+    vlm = family(name)
+    inputs = vlm.prepare(mixed()[0])
+    answer = vlm.answer(inputs)
+    with pytest.raises(ValueError, match=r"(?s)asked for the site 'post_attention', found no such"
+                       r" site .*Cohere2DecoderLayer.*; use one of .*'mlp'"):  # fmt: skip
+        llava_cam(vlm, inputs, answer)
+    assert llava_cam(vlm, inputs, answer, site="attention").heat.shape == (4, *inputs.grid.shape)
 
 
 def signed(answer, sign):
@@ -366,7 +386,8 @@ def test_copies_in_one_pass_equal_copies_one_by_one(family, name, monkeypatch):
         made = {}
         for plan in ((6, False), (1, False), (4, False), (6, True)):
             monkeypatch.setattr("irlib.cam.cam.share_out", lambda *_, plan=plan, **__: plan)
-            one = llava_cam(vlm, inputs, answer, noise=0.1, n=3, target=signed(answer, sign))
+            told = {"site": site_of(vlm), "target": signed(answer, sign)}
+            one = llava_cam(vlm, inputs, answer, noise=0.1, n=3, **told)
             made[plan] = [maps.heat for maps in one]
         for row in (0, 1):
             together, alone = made[6, False][row], made[1, False][row]
@@ -427,14 +448,14 @@ def test_maps_of_a_padded_batch_equal_single_ones(model_of, name, attention):
     answer = Answer((ids[0][:3], ids[0][:3]), ("", ""))
     hottest = 0
     for sign in (1, -1):
-        target = signed(answer, sign)
-        together = llava_cam(vlm, inputs, answer, noise=0.1, n=2, target=target)
+        told = {"site": site_of(vlm), "target": signed(answer, sign)}
+        together = llava_cam(vlm, inputs, answer, noise=0.1, n=2, **told)
         for row, sample in enumerate(samples):
             one, said = vlm.prepare(sample), one_row(answer, row)
-            alone = llava_cam(vlm, one, said, noise=0.1, n=2, target=target).heat
+            alone = llava_cam(vlm, one, said, noise=0.1, n=2, **told).heat
             gap = np.abs(together[row].heat - alone).max()
             assert gap <= HEAT * alone.max()
-            clean = llava_cam(vlm, one, said, target=target).heat
+            clean = llava_cam(vlm, one, said, **told).heat
             hottest = max(hottest, clean.max())
             assert clean.max() == 0 or not np.allclose(clean, alone)
     assert hottest > 0
@@ -451,7 +472,7 @@ def test_noise_is_in_pixel_units_in_the_familys_layout(family, name, monkeypatch
         return encode(self, inputs)
 
     monkeypatch.setattr(type(vlm), "encode", spy)
-    llava_cam(vlm, inputs, vlm.answer(inputs), noise=0.1, n=4)
+    llava_cam(vlm, inputs, vlm.answer(inputs), site=site_of(vlm), noise=0.1, n=4)
     pixels, processor = inputs.batch["pixel_values"], vlm.processor.image_processor
     std = torch.tensor(processor.image_std)
     if pixels.ndim == 2:  # patches of Qwen: channel, time, y, x
@@ -464,16 +485,20 @@ def test_noise_is_in_pixel_units_in_the_familys_layout(family, name, monkeypatch
     assert torch.allclose(grain.std(1) * std, torch.tensor(0.1), atol=4 * error)
 
 
-@pytest.mark.parametrize("name", ["llava_next", "internvl", "smolvlm"])
+@pytest.mark.parametrize("name", ["llava_next", "internvl", "smolvlm", "cohere2_vision"])
 def test_finest_view_alone_leaves_the_other_tokens_out(family, name):
     vlm = family(name)
     inputs = vlm.prepare(mixed()[0])
     answer = vlm.answer(inputs)
     for sign in (1, -1):
-        target, heat = signed(answer, sign), naive_heat(*separate(vlm, inputs, answer, 0, sign))
-        finest = llava_cam(vlm, inputs, answer, views="finest", target=target).heat[0]
+        target, heat = (
+            signed(answer, sign),
+            naive_heat(*separate(vlm, inputs, answer, 0, sign, site_of(vlm))),
+        )
+        told = {"site": site_of(vlm), "target": target}
+        finest = llava_cam(vlm, inputs, answer, views="finest", **told).heat[0]
         assert np.abs(finest - heat[inputs.grid.views[0]]).max() <= HEAT * heat.max()
-        mean = llava_cam(vlm, inputs, answer, target=target).heat[0]
+        mean = llava_cam(vlm, inputs, answer, **told).heat[0]
         assert heat.max() == 0 or not np.allclose(finest, mean)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -40,25 +41,62 @@ def kept(decoder: nn.Module, length: int, *, first: int = 0, again: bool = False
 
     By position and layer, in the decoder's dtype: queries, keys, values and what comes of them (4 x
     heads x their width), the MLP's gate before and behind its activation and what it gates (3 x
-    intermediate size), and a row of a mask (length); in float32 the input of each norm. Under
-    "eager" attention, instead of the mask, the weights (heads x length) in float32, and once more
-    where the dtype is shorter. With `again`, where layers are recomputed, the inputs of all (hidden
-    size) and the rest of one. Within 15 % of what is kept, for rows without padding, which need no
-    mask, too high by some more. Logits are not in it.
+    intermediate size; of experts, those that a token goes through, and what each of them gives),
+    and a row of a mask (length); what each norm keeps, in float32 as a rule. Under "eager"
+    attention, instead of the mask, the weights (heads x length) in float32, and once more where
+    the dtype is shorter. With `again`, where layers are recomputed, the inputs of all (hidden size)
+    and the rest of one. Within 15 % of what is kept, for rows without padding, which need no mask,
+    too high by some more. Logits are not in it.
     """
     config, size = decoder.config, decoder.dtype.itemsize
-    layer, heads = decoder.layers[first], config.num_attention_heads
+    heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    norms = sum("norm" in name for name, _ in layer.named_children()) * config.hidden_size
-    if hasattr(layer.self_attn, "q_norm"):
-        norms += (heads + config.num_key_value_heads) * width
-    each = size * (4 * heads * width + 3 * config.intermediate_size) + 4 * norms
-    if attention_of(decoder) == "eager":
-        each += heads * length * (4 + size * (size < 4))
-    else:
-        each += length * size
-    layers = len(decoder.layers) - first
-    return length * (layers * config.hidden_size * size + each if again else layers * each)
+    eager, each = attention_of(decoder) == "eager", []
+    shares = length * (heads * (4 + size * (size < 4)) if eager else size)
+    for layer in decoder.layers[first:]:
+        norms = sum(
+            _by_norm(norm, config.hidden_size, decoder.dtype)
+            for name, norm in layer.named_children()
+            if "norm" in name
+        )
+        if hasattr(layer.self_attn, "q_norm"):
+            norms += 4 * (heads + config.num_key_value_heads) * width
+        each.append(size * (4 * heads * width + _by_mlp(config, layer)) + norms + shares)
+    inputs = len(each) * config.hidden_size * size
+    return length * (inputs + max(each) if again else sum(each))
+
+
+def _by_mlp(config, layer) -> int:
+    """Channels a position that a layer's MLP keeps: of experts, those that a token goes through."""
+    if not any(hasattr(part, "experts") for part in layer.children()):
+        return 3 * config.intermediate_size
+    each, shared = (
+        getattr(config, name, None) or least
+        for name, least in (("num_experts_per_tok", 1), ("n_shared_experts", 0))
+    )
+    width = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
+    return 3 * width * (each + shared) + each * config.hidden_size
+
+
+def _by_norm(norm: nn.Module, width: int, dtype: torch.dtype) -> int:
+    """Bytes a position that a norm keeps of its input; its hooks do not run."""
+    weights = {weight.untyped_storage()._cdata for weight in norm.parameters()}
+    device = next((weight.device for weight in norm.parameters()), None)
+
+    def saved(positions):
+        kept = {}
+
+        def note(tensor):
+            kept[tensor.untyped_storage()._cdata] = tensor  # held, so that no other takes its place
+            return tensor
+
+        states = torch.ones(positions, width, dtype=dtype, device=device, requires_grad=True)
+        hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+        with torch.enable_grad(), hooks:
+            type(norm).forward(norm, states)
+        return sum(kept[key].untyped_storage().nbytes() for key in kept.keys() - weights)
+
+    return saved(2) - saved(1)
 
 
 def share_out(

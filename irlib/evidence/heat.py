@@ -54,9 +54,10 @@ def heats(
     """The named maps of one encoded prompt: `[layer, token]` of all layers, or `[token]`.
 
     z is the sum of the answer's logits, as in `llava_cam`. Raises `ValueError` for several prompts.
-    A map that cannot be had is left out: "box" where the sample has no boxes, and "centre" and
-    "box" where no image token has a place on the picture (InstructBLIP's queries); a token without
-    one has none of them. `seed` draws "random", by sample.
+    A map that cannot be had is left out: "box" where the sample has no boxes, "centre" and "box"
+    where no image token has a place on the picture (InstructBLIP's queries; a token without one has
+    none of them), and those at a site that the layers have not (the paper's, in Cohere's). `seed`
+    draws "random", by sample.
     """
     if len(prompt) != 1:
         raise ValueError(
@@ -64,6 +65,7 @@ def heats(
         )
     made, one = {}, _One(vlm, prompt, answer, seed)
     sloped = [name.split() for name in maps if name in SLOPED]
+    sloped = [(kind, site) for kind, site in sloped if site in vlm.sites]
     if sites := list(dict.fromkeys(site for _, site in sloped)):
         heat = one.features(sites)
         made |= {f"{kind} {site}": heat[kind, site] for kind, site in sloped}

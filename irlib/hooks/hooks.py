@@ -102,8 +102,8 @@ def edit(
 def hooked(model: nn.Module) -> bool:
     """Whether something on the model watches or changes its runs.
 
-    transformers leaves hooks of its own, which record what it is asked to return: they do not
-    count.
+    transformers leaves hooks of its own, which record what it is asked to return, and a model may
+    be loaded with one that scales its logits: they do not count.
 
     >>> net = nn.Sequential(nn.Linear(2, 3))
     >>> with trace({"first": net[0]}):
@@ -116,7 +116,8 @@ def hooked(model: nn.Module) -> bool:
         for module in model.modules()
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     ]
-    return any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
+    own = ("transformers.", "irlib.models.")
+    return any(not getattr(hook, "__module__", "").startswith(own) for hook in hooks)
 
 
 @contextmanager

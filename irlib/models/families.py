@@ -1,6 +1,6 @@
 """What differs between model families: one row of `FAMILIES` each, and nowhere else a branch."""
 
-from irlib.models import layouts, pixels, processors, tilings
+from irlib.models import layouts, pixels, processors, substitutes, tilings
 from irlib.models.family import (
     CLIP,
     SIGLIP,
@@ -8,13 +8,19 @@ from irlib.models.family import (
     TokenTypes,
     class_and_patches,
     cross_attentions,
+    downsampled,
     embedded,
+    merged,
     tokens_of_a_view,
 )
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions."
+)
+VIP = (
+    "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the human's questions."
 )
 
 LLAVA = {
@@ -25,11 +31,27 @@ LLAVA = {
 }
 MROPE = TokenTypes("mm_token_type_ids", image=1, answer=0)
 QWEN = {"layout": layouts.own_resolution, "types": MROPE, "noise": pixels.on_patches}
+COHERE = {
+    "towers": (SIGLIP,),
+    "lacks": "Cohere's layers have no norm between attention and MLP, so that maps are at another"
+    " site than the paper's",
+}
 IDEFICS = {"layout": tilings.tiles_and_global}
 
 FAMILIES = {  # by the model_type of config.json
     "llava": Family("LLaVA-1.5", layouts.cropped, **LLAVA),
     "llava_next": Family("LLaVA-1.6", tilings.base_and_tiles, **LLAVA),
+    "llava_next_video": Family(
+        "LLaVA-NeXT-Video", tilings.base_and_tiles, processors.LlavaNextVideoProcessor, **LLAVA
+    ),
+    "vipllava": Family(
+        "VipLLaVA",
+        layouts.cropped,
+        system=VIP,
+        turn="###Assistant:",
+        towers=(CLIP,),  # whatever stands first is left out, and must be a class
+        facts=class_and_patches,
+    ),
     "llava_onevision": Family(
         "LLaVA-OneVision",
         tilings.base_and_tiles,
@@ -53,6 +75,19 @@ FAMILIES = {  # by the model_type of config.json
     "qwen2_vl": Family("Qwen2-VL", processor=processors.Qwen2VLProcessor, **QWEN),
     "qwen2_5_vl": Family("Qwen2.5-VL", processor=processors.Qwen25VLProcessor, **QWEN),
     "qwen3_vl": Family("Qwen3-VL", processor=processors.Qwen3VLProcessor, **QWEN),
+    "qwen3_vl_moe": Family("Qwen3-VL MoE", processor=processors.Qwen3VLProcessor, **QWEN),
+    "glm4v": Family("GLM-4.1V", processor=processors.Glm4vProcessor, **QWEN),
+    "glm4v_moe": Family("GLM-4.5V", processor=processors.Glm4vProcessor, **QWEN),
+    "glm46v": Family("GLM-4.6V", processor=processors.Glm46VProcessor, **QWEN),
+    "mistral3": Family(
+        "Mistral 3",
+        layouts.broken_rows,
+        substitutes.PixtralProcessor,
+        towers=("pixtral",),
+        facts=merged,
+    ),
+    "aya_vision": Family("Aya Vision", tilings.tiles_and_thumbnail, facts=downsampled, **COHERE),
+    "cohere2_vision": Family("Command A Vision", tilings.covering_tiles, **COHERE),
     "idefics3": Family("Idefics3", **IDEFICS),
     "smolvlm": Family("SmolVLM", processor=processors.SmolVLMProcessor, **IDEFICS),
     "gemma3": Family(

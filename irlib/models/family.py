@@ -53,8 +53,33 @@ def class_and_patches(config) -> dict:
     """What LLaVA's processors must know to count image tokens: the patches, and CLIP's class."""
     return {
         "patch_size": config.vision_config.patch_size,
-        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "vision_feature_select_strategy": selected(config),
         "num_additional_image_tokens": int(config.vision_config.model_type == CLIP),
+    }
+
+
+def selected(config) -> str:
+    """Which features of a view are taken: "full", or "default", all but the first.
+
+    VipLLaVA's config does not say, and takes all but the first.
+    """
+    return getattr(config, "vision_feature_select_strategy", "default")
+
+
+def downsampled(config) -> dict:
+    """The same for Aya Vision's: the side of a tile, and of a token in it."""
+    vision = config.vision_config
+    return {
+        "img_size": vision.image_size,
+        "patch_size": vision.patch_size * config.downsample_factor,
+    }
+
+
+def merged(config) -> dict:
+    """The same for Pixtral's: a patch, and how many of them along a token's side."""
+    return {
+        "patch_size": config.vision_config.patch_size,
+        "spatial_merge_size": config.spatial_merge_size,
     }
 
 
@@ -82,6 +107,7 @@ class Family:
     processor must know of the model, where its own file is silent. `call(model, batch)`
     gives the module and arguments that make logits; `noise` is drawn in the layout of the pixels;
     `bridge(model)` gives what stands between image tokens and patches where they are not the same.
+    `lacks` is what cannot be had of a family whose checkpoints load, in words.
     """
 
     title: str
@@ -100,3 +126,19 @@ class Family:
     call: Callable = whole
     noise: Callable = pixels.on_pixels
     bridge: Callable | None = None
+    lacks: str = ""
+
+    @property
+    def limits(self) -> str:
+        """What cannot be had, in words: other towers, other language models, instruments."""
+        towers = ", ".join(tower.removesuffix("_vision_model") for tower in self.towers)
+        told = [f"no tower but {towers}"] if towers else []
+        if self.decoders:
+            told.append(f"no language model but {', '.join(self.decoders)}: {self.because}")
+        return "; ".join([*told, self.lacks] if self.lacks else told)
+
+    @property
+    def placing(self) -> str:
+        """Where its image tokens lie, in words: what the layout says of itself."""
+        told = (self.layout.__doc__ or "").strip().partition("\n")[0]
+        return told.partition(": ")[2].rstrip(".")

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from irlib.inputs.grids import Grid, cells_of, crop_grid, grid_of
+from irlib.models.family import CLIP, selected
 
 
 def cropped(vlm, visual: dict, size: tuple[int, int]) -> Grid:
@@ -20,14 +21,14 @@ def cropped(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """
     config, processor = vlm.model.config, vlm.processor.image_processor
     height, width = visual["pixel_values"].shape[-2:]
-    has_class = config.vision_config.model_type == "clip_vision_model"
+    has_class = config.vision_config.model_type == CLIP
     return crop_grid(
         size,
         shape=patches(vlm, visual),
         resize=_set(processor.size) if processor.do_resize else None,
         crop=(height, width) if getattr(processor, "do_center_crop", False) else None,
         square=bool(getattr(processor, "do_pad", False)),
-        first=int(has_class and config.vision_feature_select_strategy == "full"),
+        first=int(has_class and selected(config) == "full"),
     )
 
 
@@ -39,6 +40,15 @@ def own_resolution(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     cut = (processor.patch_size, processor.temporal_patch_size, processor.merge_size)
     expect(vlm, "patch sizes", cut, (vision.patch_size, vision.temporal_patch_size, merge))
     return tiled(size, 1, 1, (rows // merge, cols // merge))
+
+
+def broken_rows(vlm, visual: dict, size: tuple[int, int]) -> Grid:
+    """Mistral 3: the picture at about its own resolution; what ends its rows is no image token."""
+    config, processor = vlm.model.config, vlm.processor
+    told = (processor.patch_size, processor.spatial_merge_size)
+    expect(vlm, "patch sizes", told, (config.vision_config.patch_size, config.spatial_merge_size))
+    rows, cols = (length // math.prod(told) for length in visual["image_sizes"][0].tolist())
+    return tiled(size, 1, 1, (rows, cols))
 
 
 def pooled(vlm, visual: dict, size: tuple[int, int]) -> Grid:

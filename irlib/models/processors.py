@@ -50,6 +50,24 @@ class Qwen3VLProcessor(transformers.Qwen3VLProcessor):
         super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
 
 
+class Glm4vProcessor(transformers.Glm4vProcessor):
+    """GLM-4.1V's processor without videos."""
+
+    def __init__(self, image_processor=None, tokenizer=None, chat_template=None):
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+
+
+class Glm46VProcessor(transformers.Glm46VProcessor):
+    """GLM-4.6V's processor without videos."""
+
+    def __init__(self, image_processor=None, tokenizer=None, chat_template=None):
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+
+
+class LlavaNextVideoProcessor(transformers.LlavaNextProcessor):
+    """LLaVA-NeXT-Video's processor without videos, which then is LLaVA-1.6's."""
+
+
 class LlavaOnevisionProcessor(transformers.LlavaOnevisionProcessor):
     """LLaVA-OneVision's processor without videos."""
 

@@ -13,6 +13,7 @@ from irlib.models.adapters import without_adapter
 from irlib.models.families import FAMILIES
 from irlib.models.family import Family
 from irlib.models.processors import fill, read_processor
+from irlib.models.scaling import scale_head
 
 BROKEN = (
     AttributeError,
@@ -113,7 +114,7 @@ def read(
         )
     _check_decoder(source, model, told["unexpected_keys"])
     fill(reader, family.facts(model.config), processor or source, revision=revision)
-    return reader, model
+    return reader, scale_head(model)
 
 
 def _unknown(source, revision) -> str | None:

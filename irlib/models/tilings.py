@@ -9,6 +9,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optim
 
 from irlib.inputs.grids import Grid, cells_of, grid_of
 from irlib.models.layouts import expect, finest_first, patches, tiled, whole
+from irlib.models.substitutes import covering
 
 
 def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
@@ -51,17 +52,28 @@ def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
 
 def tiles_and_thumbnail(vlm, visual: dict, size: tuple[int, int]) -> Grid:
-    """InternVL: the picture squashed onto rows x cols tiles, then, if more than one, onto one."""
-    ratio, processor = vlm.model.config.downsample_ratio, vlm.processor.image_processor
+    """InternVL, Aya Vision: the picture squashed onto tiles, then, if more than one, onto one."""
+    processor = vlm.processor.image_processor
+    limits = processor.min_patches, processor.max_patches
+    return _thumbnailed(
+        vlm, visual, size, lambda tile: get_optimal_tiled_canvas(size[::-1], tile[::-1], *limits)
+    )
+
+
+def covering_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
+    """Command A Vision: squashed onto the tiles that enlarge it least, then the whole on one."""
+    most = vlm.processor.image_processor.max_patches
+    return _thumbnailed(vlm, visual, size, lambda tile: covering(size, tile, most))
+
+
+def _thumbnailed(vlm, visual, size, canvas) -> Grid:
+    """`canvas(tile)` gives columns and rows of tiles of a size `(width, height)`."""
+    config, processor = vlm.model.config, vlm.processor.image_processor
+    ratio = getattr(config, "downsample_ratio", None) or 1 / config.downsample_factor
     each = tuple(int(count * ratio) for count in patches(vlm, visual))
     count, rows, cols = len(visual["pixel_values"]), 1, 1
     if count > 1:
-        cols, rows = get_optimal_tiled_canvas(
-            size[::-1],
-            (processor.size["height"], processor.size["width"]),
-            processor.min_patches,
-            processor.max_patches,
-        )
+        cols, rows = canvas((processor.size["width"], processor.size["height"]))
         expect(vlm, "tiles", count, rows * cols + 1)
     return tiled(size, rows, cols, each, whole_last=count > 1)
 

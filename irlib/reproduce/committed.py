@@ -1,4 +1,4 @@
-"""What is committed, held against what is there: figures' numbers, and the README's gallery."""
+"""What is committed, held against what is there: figures' numbers, the README, the families."""
 
 import io
 import json
@@ -8,10 +8,10 @@ import subprocess
 import pandas as pd
 
 from irlib import store
+from irlib.reproduce.listing import known_families
 from irlib.store.compare import differences
 
 JUDGED = ("mini", "smol")  # the profiles whose claims the README tells
-FIRST, LAST = "<!-- claims -->\n", "\n<!-- /claims -->"
 
 
 def compared(stem: str, profile: str = "mini") -> list[str]:
@@ -33,9 +33,27 @@ def committed(path: str) -> str | None:
 
 
 def gallery() -> None:
-    """Bring what the README tells of figures and claims up to date, and leave all else of it."""
-    readme = store.project() / "README.md"
-    store.write(readme, told(readme.read_text(encoding="utf-8")).encode())
+    """Bring up to date what the README tells of figures and claims and docs/families.md of the
+    families, and leave all else of both."""
+    for name, make in {"README.md": told, "docs/families.md": listed}.items():
+        path = store.project() / name
+        store.write(path, make(path.read_text(encoding="utf-8")).encode())
+
+
+def listed(text: str) -> str:
+    """Return docs/families.md with its table of families anew, between `<!-- families -->`."""
+    head = ["model_type", "family", "where its image tokens lie", "tried on", "what cannot be had"]
+    rows = [head, ["---"] * len(head), *known_families()]
+    return _between(text, "families", "\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+def _between(text: str, name: str, made: str) -> str:
+    """The text with what was made between the markers of that name, where it has them."""
+    first, last = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    if first not in text:
+        return text
+    before, rest = text.split(first)
+    return before + first + made + last + rest.split(last)[1]
 
 
 def told(text: str) -> str:
@@ -51,11 +69,7 @@ def told(text: str) -> str:
                 "said"
             ]
             lines[place] = f"{row[0]}{'<br>'.join(map(_sentence, said))} |"
-    text = "\n".join(lines) + "\n"
-    if FIRST not in text:
-        return text
-    before, rest = text.split(FIRST)
-    return before + FIRST + _claims() + LAST + rest.split(LAST)[1]
+    return _between("\n".join(lines) + "\n", "claims", _claims())
 
 
 def _sentence(one: dict) -> str:

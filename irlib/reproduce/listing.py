@@ -1,4 +1,4 @@
-"""What there is, in lines: figures, models with their scores, tasks with their prompts."""
+"""What there is, in lines: figures, models with their scores, families, tasks with prompts."""
 
 import json
 from collections.abc import Iterator
@@ -35,6 +35,29 @@ def models() -> Iterator[str]:
         yield from (f"{name} (comes with it)" for name in beside if name != folder.name)
 
 
+def families() -> Iterator[str]:
+    """Yield the model families: type, title, where image tokens lie, what was tried, what cannot be
+    had."""
+    for kind, title, placing, tried, limits in known_families():
+        yield f"{kind:18} {title}: {placing}"
+        yield f"{'':18} tried: {tried}" + (f"; {limits}" if limits else "")
+
+
+def known_families() -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield of each family its model_type, title, layout, what was tried on it, and its limits.
+
+    Tried on every one is a tiny model of random weights, in tests/families.py.
+    """
+    from irlib.models.families import FAMILIES  # torch and transformers
+
+    folders = {folder.name: folder for folder in _minis()}
+    folders |= {folder.name: folder / "parts" for folder in store.bundles().values()}
+    kinds = {name: _kind(folder) for name, folder in folders.items()}
+    for kind, family in FAMILIES.items():
+        tried = [name for name, own in kinds.items() if own == kind] + ["a tiny random model"]
+        yield kind, family.title, family.placing, ", ".join(tried), family.limits
+
+
 def tasks() -> Iterator[str]:
     """Yield the tasks: where they are, prompts in every style, what families put around them."""
     row = {"question": "{question}", "hint": "{hint}", "choices": ["{choice}", "..."]}
@@ -57,9 +80,8 @@ def _conversations() -> Iterator[str]:
     )
     from irlib.models.processors import read_processor
 
-    kinds = {folder: json.loads((folder / "config.json").read_text()) for folder in _minis()}
     for kind, family in FAMILIES.items():
-        folders = [folder for folder, told in kinds.items() if told["model_type"] == kind]
+        folders = [folder for folder in _minis() if _kind(folder) == kind]
         for folder in folders:
             said = conversation(read_processor(family.processor, str(folder)), family)
             yield f"{family.title} ({folder.name}): {said!r}"
@@ -70,6 +92,10 @@ def _conversations() -> Iterator[str]:
 
 def _minis() -> list[Path]:
     return [path.parent for path in sorted((store.root() / "data/minis").glob("*/config.json"))]
+
+
+def _kind(folder: Path) -> str:
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
 
 
 def scores(folder: Path) -> list[str]:
@@ -90,4 +116,6 @@ def _rows(name: str) -> str:
     return ", ".join(f"{rows} rows in {stem}" for stem, rows in counts.items()) or "not bundled"
 
 
-SECTIONS = MappingProxyType({"figures": figures, "models": models, "tasks": tasks})
+SECTIONS = MappingProxyType(
+    {"figures": figures, "models": models, "families": families, "tasks": tasks}
+)

@@ -50,7 +50,7 @@ def test_forward_that_another_library_wrapped_is_run_inside(net):
 def test_rows_share_the_budget_and_layers_are_recomputed_where_one_does_not_fit(tiny_llava):
     decoder, gib = tiny_llava.decoder, 2**30
     # hidden 64, 4 heads of 16, 96 within the MLP, two norms, 50 positions, 4 bytes each
-    each = 50 * 4 * (4 * 64 + 3 * 96 + 2 * 64 + 50)
+    each = 50 * 4 * (4 * 64 + 3 * 96 + 2 * (64 + 1) + 50)
     assert kept(decoder, 50) == 4 * each
     assert kept(decoder, 50, first=3) == each
     assert kept(decoder, 50, again=True) == each + 4 * 50 * 64 * 4

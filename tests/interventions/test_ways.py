@@ -18,7 +18,10 @@ CLOSE = 2e-5  # of the logits' standard deviation, as in test_staircase: sums in
 
 every_family = pytest.mark.parametrize("name", list(families.FAMILIES))
 both_ways = pytest.mark.parametrize("attention", ["sdpa", "eager"])
-COUNTED = [n for n in families.FAMILIES if "qwen" not in n and n != "gemma3"]
+SEVERAL = [n for n in families.FAMILIES if "qwen" in n or "glm" in n]  # positions a token
+WINDOWS = ["gemma3", *families.SIDE_BY_SIDE]
+COUNTED = [n for n in families.FAMILIES if n not in [*SEVERAL, *WINDOWS]]
+PAIRS = ("Cohere2", "Glm4vText")  # attentions that turn neighbouring channels
 START = 2  # of four layers
 
 
@@ -66,7 +69,7 @@ def inside(vlm, inputs, **options):
 @pytest.mark.parametrize(
     ("name", "layer"),
     # Qwen3-VL adds to its image tokens' states behind its first layers: there they must be there
-    [(name, at) for name in families.FAMILIES for at in (0, START) if at or name != "qwen3_vl"],
+    [(name, at) for name in families.FAMILIES for at in (0, START) if at or "qwen3" not in name],
 )
 def test_a_removed_token_is_a_masked_one(model_of, three, name, attention, layer):
     vlm = model_of(name, attention)
@@ -92,6 +95,17 @@ def test_what_follows_removed_tokens_moves_up(model_of, three, name, attention, 
     assert hooks_on(vlm.decoder) == 0
 
 
+def rotated(module, key, cos, sin):
+    """A key `[head, channel]` turned as its family does: halves, pairs, a part of it, or not."""
+    if "Cohere" in type(module).__name__ and module.sliding_window is None:
+        return key  # a layer without positions
+    key, rest = key[:, : len(cos)], key[:, len(cos) :]
+    halves = torch.cat([-key[:, len(cos) // 2 :], key[:, : len(cos) // 2]], -1)
+    pairs = torch.stack([-key[:, 1::2], key[:, ::2]], -1).flatten(1)
+    other = pairs if type(module).__name__.startswith(PAIRS) else halves
+    return torch.cat([key * cos + other * sin, rest], -1)
+
+
 def by_hand(vlm, inputs, means, layer):
     """Oracle: logits after each prompt, every attention computed here from keys put in place."""
     turned, image = {}, inputs.spans.image
@@ -105,11 +119,10 @@ def by_hand(vlm, inputs, means, layer):
         shape = (keys.shape[1], width)
         key, value = means.keys[number].view(shape), means.values[number].view(shape)
         key = module.k_norm(key) if hasattr(module, "k_norm") else key
-        half = torch.cat([-key[:, width // 2 :], key[:, : width // 2]], -1)
         keys, values = keys.clone(), values.clone()
         for row, at in image.nonzero().tolist() if number >= layer else ():
-            cos, sin = (one[row % len(one), at] for one in turned[number])
-            keys[row, :, at], values[row, :, at] = key * cos + half * sin, value
+            angles = (one[row % len(one), at] for one in turned[number])
+            keys[row, :, at], values[row, :, at] = rotated(module, key, *angles), value
         groups = heads // shape[0]
         scores = query @ keys.repeat_interleave(groups, 1).mT * scaling
         if mask is None:
@@ -196,10 +209,10 @@ def test_kept_tokens_stay_and_move_up(tiny_llava, samples):
     assert torch.equal(inside(tiny_llava, inputs, **few, how="drop"), masked)
 
 
-@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3"])
+@pytest.mark.parametrize("name", [*SEVERAL, *WINDOWS])
 def test_positions_that_are_no_count_are_not_renumbered(model_of, sample, name):
     vlm = model_of(name)
-    inputs, reason = vlm.prepare(sample), "window" if name == "gemma3" else "three positions"
+    inputs, reason = vlm.prepare(sample), "window" if name in WINDOWS else "three positions"
     with pytest.raises(ValueError, match=f"(?s){reason}.*leave renumber out"):
         inside(vlm, inputs, layer=0, how="drop", renumber=True)
     assert hooks_on(vlm.decoder) == 0

@@ -32,6 +32,15 @@ OFF_BY_ONE = {  # a file of the folder, and a change in it after which the count
     "idefics3": ("processor_config.json", {"image_seq_len": 17}),
     "gemma3": ("processor_config.json", {"image_seq_length": 17}),
     "paligemma": ("preprocessor_config.json", {"image_seq_length": 63}),
+    "qwen3_vl_moe": ("preprocessor_config.json", {"merge_size": 1}),
+    "vipllava": ("processor_config.json", {"num_additional_image_tokens": 0}),
+    "llava_next_video": ("processor_config.json", {"num_additional_image_tokens": 0}),
+    "aya_vision": ("processor_config.json", {"img_size": 70}),
+    "cohere2_vision": ("preprocessor_config.json", {"patch_size": 5}),
+    "mistral3": ("processor_config.json", {"spatial_merge_size": 1}),
+    "glm4v": ("preprocessor_config.json", {"merge_size": 1}),
+    "glm4v_moe": ("preprocessor_config.json", {"patch_size": 14}),
+    "glm46v": ("preprocessor_config.json", {"temporal_patch_size": 1}),
 }
 OTHER_SIZE = {  # pictures of another size than the tower's
     "llava": {"crop_size": {"height": 35, "width": 35}, "size": {"shortest_edge": 35}},
@@ -42,7 +51,10 @@ OTHER_SIZE = {  # pictures of another size than the tower's
     "smolvlm": {"max_image_size": {"longest_edge": 28}},
     "gemma3": {"size": {"height": 28, "width": 28}},
     "paligemma": {"size": {"height": 28, "width": 28}},
+    "aya_vision": {"size": {"height": 28, "width": 28}},
+    "cohere2_vision": {"size": {"height": 28, "width": 28}},
 }
+OTHER_SIZE |= {"vipllava": OTHER_SIZE["llava"], "llava_next_video": OTHER_SIZE["llava_next"]}
 
 
 @pytest.fixture

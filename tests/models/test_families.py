@@ -13,7 +13,7 @@ from conftest import make_sample, noise_picture
 from irlib.hooks.hooks import edit, trace
 from irlib.inputs.preparing import _prompt
 from irlib.inputs.records import SEGMENTS
-from irlib.models.families import VICUNA
+from irlib.models.families import VICUNA, VIP
 from irlib.models.loading import load
 
 NAMES = list(families.FAMILIES)
@@ -152,7 +152,11 @@ def test_encoded_pictures_give_the_same_logits_and_answers(family, name, mixed):
     assert vlm.answer(encoded).texts == answer.texts
     rows = [2, 1, 2, 0]
     taken = logits(vlm, encoded.followed_by(answer).take(rows))
-    assert torch.equal(taken, logits(vlm, inputs.followed_by(answer).take(rows)))
+    other = logits(vlm, inputs.followed_by(answer).take(rows))
+    if name == "mistral3":  # its tower has all pictures in one sequence: other sums, other rounding
+        assert torch.allclose(taken, other, **CLOSE)
+    else:
+        assert torch.equal(taken, other)
 
 
 @every_family
@@ -190,8 +194,22 @@ PROMPTS = {  # what each family reads, the image tokens of one run written once
     "paligemma": "<image><s>%s\n",
 }
 PROMPTS |= {"qwen2_5_vl": PROMPTS["qwen2_vl"], "qwen3_vl": PROMPTS["qwen2_vl"]}
+PROMPTS |= {"qwen3_vl_moe": PROMPTS["qwen2_vl"], "llava_next_video": PROMPTS["llava_next"]}
+PROMPTS |= {
+    "vipllava": f"<s>{VIP}###Human: <image>\n%s###Assistant:",
+    "mistral3": "<s>[INST]{rows}%s[/INST]",
+    "aya_vision": "<s><|USER_TOKEN|>"
+    "<|START_OF_IMG|>TILE_1<|IMG_PATCH|>TILE_2<|IMG_PATCH|>TILE_GLOBAL<|IMG_PATCH|><|END_OF_IMG|>"
+    "%s<|END_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+    "cohere2_vision": "<s><|USER_TOKEN|><|START_OF_IMG|>{lines}<|END_OF_IMG|>%s"
+    "<|END_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+    "glm4v": "[gMASK]<sop><|user|>\n<|begin_of_image|><|image|><|end_of_image|>%s<|assistant|>\n",
+}
+PROMPTS |= dict.fromkeys(["glm4v_moe", "glm46v"], PROMPTS["glm4v"])
 PROMPTS["idefics3"] = PROMPTS["smolvlm"]
 PARTS = {
+    "{rows}": "[IMG][IMG_BREAK]" * 4 + "[IMG][IMG_END]",
+    "{lines}": "<|IMG_PATCH|><|IMG_LINE_BREAK|>" * 5,
     "{system}": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>",
     "{end}": "<|im_end|>\n<|im_start|>assistant\n",
     "{tiles}": "".join(
@@ -225,7 +243,7 @@ def test_system_prompt_is_left_to_turns_that_are_not_vicunas(family, mixed, monk
     assert said.count(VICUNA) == 1
 
 
-@every_family
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in families.SIDE_BY_SIDE])
 def test_post_attention_site_is_what_feeds_the_mlp(family, name, mixed):
     vlm, fed = family(name), {}
     handles = [

@@ -15,7 +15,7 @@ SIZES = [(170, 85), (93, 124), (131, 131)]  # 2:1, 3:4 and square, none a multip
 BLOCKS = 20  # a picture
 MIXING = (  # the layers through which a vision tower's attention is added
     "self_attn.out_proj", "attn.proj", "attention.projection", "self_attn.projection",
-    "attention.projection_layer",
+    "attention.projection_layer", "attention.o_proj",
 )  # fmt: skip
 WRONG = {"transposed": np.transpose, "upside down": np.flipud, "mirrored": np.fliplr}
 WITH_A_GRID = [name for name in families.FAMILIES if name != "instructblip"]
@@ -91,7 +91,11 @@ def test_wrong_layouts_fail_the_same_check(moved, wrong):
     assert off.max() > 1
 
 
-OFF_THE_GRID = ("llava_next", "llava_onevision")  # families with tokens that end a row
+OFF_THE_GRID = (
+    "llava_next",
+    "llava_next_video",
+    "llava_onevision",
+)  # families with tokens that end a row
 
 
 def test_tokens_off_the_grid_do_not_move_and_stand_where_rows_end(moved, local):

@@ -35,6 +35,10 @@ KINDS = {  # by model_type of the language model: where its layers' forward says
     "gemma2": GEMMA_LIKE,
     "gemma3_text": GEMMA_LIKE,
     "olmo2": NORMS_BEHIND,
+    "granite": LLAMA_LIKE,
+    "ministral3": LLAMA_LIKE,
+    "mixtral": LLAMA_LIKE,
+    "cohere": SIDE_BY_SIDE,
     "cohere2": SIDE_BY_SIDE,
     "phi": SIDE_BY_SIDE,
     "llama4_text": LLAMA_LIKE | {"mlp": "feed_forward"},
@@ -104,6 +108,10 @@ TEXT = {  # settings beside families.py's own; language models without their own
     "mistral": {"sliding_window": None},
     "qwen2": {},
     "olmo2": {},
+    "granite": {"logits_scaling": 1.25, "residual_multiplier": 0.8},
+    "ministral3": {"sliding_window": None},
+    "mixtral": {"sliding_window": None, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "cohere": {"logit_scale": 0.8},
     "cohere2": {"sliding_window": 4096, "logit_scale": 1.0},
     "phi": {"partial_rotary_factor": 0.5},
     "gemma3_text": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4096},
@@ -172,7 +180,7 @@ def test_the_papers_site_is_what_feeds_the_mlp_of_any_decoder(llava_on, sample, 
     assert llava_cam(vlm, inputs, vlm.answer(inputs)).heat.shape == (4, 4, 4)
 
 
-@pytest.mark.parametrize("kind", ["olmo2", "cohere2", "phi"])
+@pytest.mark.parametrize("kind", ["olmo2", "cohere", "cohere2", "phi"])
 def test_a_site_that_is_not_there_is_refused_and_those_that_are_work(llava_on, sample, kind):
     vlm = llava_on(kind)
     inputs = vlm.prepare(sample)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from conftest import eager_attention, make_sample, noise_picture, randomise
+from conftest import eager_attention, make_sample, noise_picture, randomise, site_of
 from test_perturbation import MIXING, features, steps_off
 
 from irlib.cam.cam import llava_cam
@@ -96,6 +96,27 @@ def instructblip_sparse():
     return replace(tiny, config=tiny.config | {"qformer_config": qformer, "num_query_tokens": 5})
 
 
+def cohere2_vision_two_tiles():
+    return with_images(families.FAMILIES["cohere2_vision"][1](), max_patches=2)
+
+
+def aya_vision_one_tile():
+    return with_images(families.FAMILIES["aya_vision"][1](), max_patches=1)
+
+
+def mistral3_unmerged():
+    """A token a patch, of small pictures, a window of 12 positions."""
+    tiny = with_images(families.FAMILIES["mistral3"][1](), size={"longest_edge": 42})
+    tiny.processor.spatial_merge_size = 1
+    config = tiny.config | {"spatial_merge_size": 1}
+    return replace(tiny, config=config, text=tiny.text | {"sliding_window": 12})
+
+
+def glm4v_small():
+    tiny = families.FAMILIES["glm4v"][1]()
+    return with_images(tiny, size={"shortest_edge": 2 * 14 * 14, "longest_edge": 2 * 14 * 14 * 9})
+
+
 UNUSUAL = {
     "llava_padded": ("llava", llava_padded),
     "llava_with_class": ("llava", llava_with_class),
@@ -107,6 +128,10 @@ UNUSUAL = {
     "gemma3_pan_and_scan": ("gemma3", gemma3_pan_and_scan),
     "qwen2_vl_pad_is_eos": ("qwen2_vl", qwen2_vl_pad_is_eos),
     "instructblip_sparse": ("instructblip", instructblip_sparse),
+    "cohere2_vision_two_tiles": ("cohere2_vision", cohere2_vision_two_tiles),
+    "aya_vision_one_tile": ("aya_vision", aya_vision_one_tile),
+    "mistral3_unmerged": ("mistral3", mistral3_unmerged),
+    "glm4v_small": ("glm4v", glm4v_small),
 }
 every = pytest.mark.parametrize("name", list(UNUSUAL))
 SIZES = [(200, 90), (93, 124), (30, 20), (240, 30), (60, 5)]
@@ -180,7 +205,7 @@ def test_instruments_agree_on_pictures_of_all_shapes(unusual, name):
                 vlm.answer(one)
     pictured = inputs.take(range(len(SIZES)))
     answer = type(answer)(answer.ids[:-1], answer.texts[:-1])
-    for maps in llava_cam(vlm, pictured, answer, noise=0.1, n=2):
+    for maps in llava_cam(vlm, pictured, answer, site=site_of(vlm), noise=0.1, n=2):
         assert maps.heat.shape == (4, *maps.grid.shape)
         assert maps.overlay(0).shape == (*maps.picture.size[::-1], 3)
         assert len(maps.table()) == 4

@@ -1,10 +1,11 @@
 """What `irlib list` tells: every prompt that a model can be asked, in the words it is asked in."""
 
+import families
 import pytest
 
-from irlib import cli, load, load_task
+from irlib import cli, load, load_task, store
 from irlib.models.families import FAMILIES
-from irlib.reproduce import listing
+from irlib.reproduce import committed, listing
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,24 @@ def test_a_section_that_there_is_not_is_refused(capsys):
     with pytest.raises(SystemExit):
         cli.main(["list", "pictures"])
     assert "choose from" in capsys.readouterr().err
+
+
+def test_every_family_is_listed_with_what_was_tried_on_it():
+    text = "\n".join(listing.families())
+    assert [kind for kind in FAMILIES if f"\n{kind} " not in f"\n{text}"] == []
+    rows = {kind: row for kind, *row in listing.known_families()}
+    assert rows["qwen2_vl"][2] == "mini-qwen2vl, a tiny random model"
+    assert "mini-shikra, smol-llava, a tiny random model" in rows["llava"][2]
+    assert all(placing for _, placing, *_ in rows.values())
+    assert "at another site than the paper's" in rows["aya_vision"][3]
+
+
+def test_on_every_family_a_tiny_random_model_was_tried():
+    assert {kind for kind, _ in families.FAMILIES.values()} == FAMILIES.keys()
+
+
+def test_the_committed_page_says_what_the_code_does():
+    page = (store.project() / "docs/families.md").read_text()
+    assert committed.listed(page) == page
+    assert committed.listed(page.replace("| LLaVA-NeXT-Video |", "| |")) == page
+    assert all(f"| {kind} | {family.title} |" in page for kind, family in FAMILIES.items())
