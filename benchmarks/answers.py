@@ -7,7 +7,8 @@ arithmetic, and answers of all layers can share them.
 import sys
 
 from benchmarks import alternatives, command, counts
-from benchmarks.measure import Contender, compare, evenly, same_answers
+from benchmarks.agreements import same_answers
+from benchmarks.measure import Contender, compare, evenly
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
 from irlib.interventions.staircase import answers_by_layer
@@ -22,6 +23,16 @@ def measured(settings: Settings) -> list[dict]:
 
 def measure(subject: Subject, settings: Settings) -> dict:
     """The comparison on one model."""
+    return subject.told | compare(
+        contenders(subject, settings),
+        runs=settings.runs,
+        device=settings.device,
+        clock=settings.clock,
+    )
+
+
+def contenders(subject: Subject, settings: Settings) -> list[Contender]:
+    """irlib's way, the loop over layers, and what log-probabilities cost besides."""
     vlm, inputs, tokens = subject.vlm, subject.vlm.encode(subject.inputs), settings.tokens
     n = vlm.n_layers
     layers, timed = range(n + 1), evenly(n + 1, settings.passes)
@@ -34,7 +45,7 @@ def measure(subject: Subject, settings: Settings) -> dict:
             why="a near tie of two words falls either way",
         )  # fmt: skip
 
-    contenders = [
+    return [
         Contender(
             f"irlib, every layer at once, up to {tokens} tokens",
             lambda: answers_by_layer(vlm, inputs, layers=layers, max_new_tokens=tokens),
@@ -59,9 +70,6 @@ def measure(subject: Subject, settings: Settings) -> dict:
             agrees=lambda ours, theirs: same_answers(ours, theirs, tolerance=0, why="the same run"),
         ),
     ]
-    return subject.told | compare(
-        contenders, runs=settings.runs, device=settings.device, clock=settings.clock
-    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import sys
 import torch
 
 from benchmarks import alternatives, command
-from benchmarks.measure import Contender, agreement, closeness, compare
+from benchmarks.agreements import agreement, closeness
+from benchmarks.measure import Contender, compare
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
 from irlib.attention import attention_flow
@@ -20,34 +21,33 @@ def measured(settings: Settings) -> list[dict]:
     return [measure(subject, settings) for subject in subjects(settings)]
 
 
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
+def contenders(subject: Subject) -> list[Contender]:
+    """irlib's way, a plain forward, and transformers' own way."""
     vlm, answer = subject.vlm, subject.answer
     inputs = vlm.encode(subject.inputs)
     whole = inputs.followed_by(answer)
     once = vlm.n_layers * whole.length
-    held = {}
 
     @torch.no_grad()
     def forward():
         return vlm.forward(whole, logits_to_keep=1)
 
     def eager():
-        shares, held["bytes"] = alternatives.output_attentions(vlm, inputs, answer)
-        return shares
+        return alternatives.output_attentions(vlm, inputs, answer)[0]
 
     def agrees(ours, theirs):
-        table = ours.pivot(index="layer", columns="segment", values="share")
+        table = ours.pivot(index=["sample", "layer"], columns="segment", values="share")
+        theirs = theirs.reshape(-1, len(SEGMENTS))
         return agreement("shares", table[list(SEGMENTS)], theirs, **closeness(vlm))
 
-    contenders = [
+    return [
         Contender(
             "irlib, attention flow",
             lambda: attention_flow(vlm, inputs, answer),
             count=once,
         ),
         Contender(
-            "one plain sdpa forward, no shares",
+            "one plain forward, no shares",
             forward,
             once,
             target=1.05 if subject.aimed else None,
@@ -55,13 +55,21 @@ def measure(subject: Subject, settings: Settings) -> dict:
         ),
         Contender("eager attention with output_attentions", eager, once, agrees=agrees),
     ]
-    told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
-    ours, most = probed(vlm, whole)
+
+
+def measure(subject: Subject, settings: Settings) -> dict:
+    """The comparison on one model."""
+    told = compare(
+        contenders(subject), runs=settings.runs, device=settings.device, clock=settings.clock
+    )
+    vlm, inputs = subject.vlm, subject.vlm.encode(subject.inputs)
+    ours, most = probed(vlm, inputs.followed_by(subject.answer))
+    _, held = alternatives.output_attentions(vlm, inputs, subject.answer)
     bytes_told = {
         "irlib_held_mb": ours / 1e6,
         "irlib_one_layer_at_a_time_mb": most / 1e6,
-        "output_attentions_mb": held["bytes"] / 1e6,
-        "irlib_of_output_attentions": (ours + most) / held["bytes"],
+        "output_attentions_mb": held / 1e6,
+        "irlib_of_output_attentions": (ours + most) / held,
         "target_at_most": 0.01 if subject.aimed else None,
         "bound": "the answer's rows of one layer at a time: heads x answer tokens x length x 4 "
         "bytes, against layers x heads x length x length x the dtype's",

@@ -5,8 +5,9 @@ import warnings
 
 import torch
 
-from benchmarks import alternatives, command, counts
-from benchmarks.measure import Contender, agreement, closeness, compare, evenly
+from benchmarks import alternatives, command, counts, libraries
+from benchmarks.agreements import agreement, closeness
+from benchmarks.measure import Contender, compare, evenly
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
 from irlib.cam.cam import llava_cam
@@ -19,29 +20,21 @@ def measured(settings: Settings) -> list[dict]:
     return [measure(subject, settings) for subject in subjects(settings)]
 
 
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
+def contenders(subject: Subject, settings: Settings) -> list[Contender]:
+    """irlib's way, one plain forward and backward, and the loop over layers."""
     vlm, inputs, answer = subject.vlm, subject.inputs, subject.answer
-    n, tokens = vlm.n_layers, len(answer.ids[0])
-    length = inputs.length + tokens
-    layers, timed = range(n), evenly(n, settings.passes)
-    passes = "all" if len(timed) == n else f"{len(timed)} of {n} layers"
+    n, length = vlm.n_layers, inputs.length + len(answer.ids[0])
 
     def agrees(ours, theirs):
-        return agreement("heat", ours.heat, inputs.grid.lay(theirs), **closeness(vlm))
+        ours = ours if isinstance(ours, list) else [ours]
+        laid = [grid.lay(heat) for grid, heat in zip(inputs.grids, theirs, strict=True)]
+        return agreement("heat", [one.heat for one in ours], laid, **closeness(vlm))
 
-    def agrees_with_authors(_, theirs):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # their rows do not all fall on the image
-            ours = llava_cam(vlm, inputs, answer, target="authors", relu_grad=True)
-        return agrees(ours, theirs)
-
-    loop = counts.separate_backwards(n, length, layers)
-    weight = {"scale": loop / counts.separate_backwards(n, length, timed), "passes": passes}
-    contenders = [
+    timed, loop = _loop(n, length, settings)
+    return [
         Contender(
             "irlib, all layers from one forward and backward",
-            lambda: llava_cam(vlm, inputs, answer),
+            lambda: llava_cam(vlm, inputs, answer, memory=4.0 * len(inputs)),
             count=counts.one_backward(n, length),
         ),
         Contender(
@@ -52,47 +45,82 @@ def measure(subject: Subject, settings: Settings) -> dict:
             cost=True,
         ),
         Contender(
+            "one forward and backward a layer",
+            lambda: alternatives.separate_cam(vlm, inputs, answer, range(n)),
+            agrees=agrees,
+            timed=lambda: alternatives.separate_cam(vlm, inputs, answer, timed),
+            target=15 if subject.aimed else None,
+            **loop,
+        ),
+    ]
+
+
+def from_libraries(subject: Subject, settings: Settings) -> list[Contender]:
+    """The ways of two libraries and of the paper's authors, on one prompt."""
+    vlm, inputs, answer = subject.vlm, subject.inputs, subject.answer
+    n, length = vlm.n_layers, inputs.length + len(answer.ids[0])
+
+    def agrees(ours, theirs):
+        return agreement("heat", ours.heat, inputs.grid.lay(theirs), **closeness(vlm))
+
+    def agrees_with_authors(_, theirs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # their rows do not all fall on the image
+            ours = llava_cam(vlm, inputs, answer, target="authors", relu_grad=True)
+        return agrees(ours, theirs)
+
+    timed, loop = _loop(n, length, settings)
+    return [
+        Contender(
             "pytorch-grad-cam's procedure, all layers as targets",
-            lambda: alternatives.library_cam(vlm, inputs, answer),
+            lambda: libraries.library_cam(vlm, inputs, answer),
             count=counts.one_backward(n, length, weights=True),
             agrees=agrees,
         ),
         Contender(
-            "one forward and backward a layer",
-            lambda: alternatives.separate_cam(vlm, inputs, answer, layers),
-            count=loop,
-            agrees=agrees,
-            timed=lambda: alternatives.separate_cam(vlm, inputs, answer, timed),
-            target=15 if subject.aimed else None,
-            **weight,
-        ),
-        Contender(
             "captum's LayerGradCam, layer by layer",
-            lambda: alternatives.captum_cam(vlm, inputs, answer, layers),
-            count=loop,
+            lambda: libraries.captum_cam(vlm, inputs, answer, range(n)),
             agrees=agrees,
-            timed=lambda: alternatives.captum_cam(vlm, inputs, answer, timed),
-            **weight,
+            timed=lambda: libraries.captum_cam(vlm, inputs, answer, timed),
+            **loop,
         ),
         Contender(
             "the authors' procedure, layer by layer",
-            lambda: alternatives.authors_cam(vlm, inputs, answer, layers),
+            lambda: libraries.authors_cam(vlm, inputs, answer, range(n)),
             count=n * counts.one_backward(n, inputs.length, weights=True),
             agrees=agrees_with_authors,
-            timed=lambda: alternatives.authors_cam(vlm, inputs, answer, timed),
+            timed=lambda: libraries.authors_cam(vlm, inputs, answer, timed),
             scale=n / len(timed),
-            passes=passes,
+            passes=loop["passes"],
             target=30 if subject.aimed else None,
         ),
     ]
-    told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
+
+
+def _loop(n, length, settings):
+    """The layers of a loop that are timed, and what the whole loop is of them."""
+    timed, whole = evenly(n, settings.passes), counts.separate_backwards(n, length, range(n))
+    passes = "all" if len(timed) == n else f"{len(timed)} of {n} layers"
+    scale = whole / counts.separate_backwards(n, length, timed)
+    return timed, {"count": whole, "scale": scale, "passes": passes}
+
+
+def measure(subject: Subject, settings: Settings) -> dict:
+    """The comparison on one model."""
+    vlm, inputs, answer, n = subject.vlm, subject.inputs, subject.answer, subject.vlm.n_layers
+    told = compare(
+        [*contenders(subject, settings), *from_libraries(subject, settings)],
+        runs=settings.runs,
+        device=settings.device,
+        clock=settings.clock,
+    )
     saved = {
         "irlib": kept_for_backward(vlm, lambda: llava_cam(vlm, inputs, answer)),
         "one plain forward and backward": kept_for_backward(
             vlm, lambda: alternatives.plain_backward(vlm, inputs, answer)
         ),
         "pytorch-grad-cam's procedure": kept_for_backward(
-            vlm, lambda: alternatives.library_cam(vlm, inputs, answer)
+            vlm, lambda: libraries.library_cam(vlm, inputs, answer)
         ),
     }
     width = vlm.model.config.get_text_config().hidden_size

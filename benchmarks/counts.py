@@ -2,7 +2,8 @@
 
 A backward pass counts as much as a forward pass for what lies on the way (gradients of the
 activations), and as much again where gradients of the weights are made. Attention's part that grows
-with the square of the length, the embeddings, the head and the vision tower are not counted.
+with the square of the length, the embeddings, the head and the vision tower are not counted. Of
+several prompts, which are equally long, it is what one takes.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from irlib.plan.costs import token_layers
 
 def sweep(inputs, n_layers: int, tokens: int = 1) -> dict[str, int]:
     """Every layer's answer of so many tokens, shared and naive; the prompt predicts the first."""
-    image, user = int(inputs.spans.image.sum()), int(inputs.spans.user.sum())
+    image, user = int(inputs.spans.image[0].sum()), int(inputs.spans.user[0].sum())
     return token_layers(n_layers, inputs.length - image - user, image, user, new=tokens - 1)
 
 
@@ -22,7 +23,7 @@ def knockout(inputs, n_layers: int, edge: str) -> dict[str, int]:
     Of each variant only the target and what stands behind it goes up again, from its first layer
     on, and where variants are the same so far one goes for all.
     """
-    rows = 1 if edge.endswith(">answer") else int(inputs.spans.user.sum())
+    rows = 1 if edge.endswith(">answer") else int(inputs.spans.user[0].sum())
     naive = n_layers * n_layers * inputs.length
     stairs = n_layers * (n_layers + 1) // 2
     return {"naive": naive, "shared": n_layers * inputs.length + rows * stairs}

@@ -5,7 +5,8 @@ import sys
 import torch
 
 from benchmarks import alternatives, command, counts
-from benchmarks.measure import Contender, agreement, closeness, compare, evenly
+from benchmarks.agreements import agreement, closeness
+from benchmarks.measure import Contender, compare, evenly
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
 from irlib.interventions.staircase import logits_by_layer
@@ -22,6 +23,16 @@ def measured(settings: Settings) -> list[dict]:
 
 def measure(subject: Subject, settings: Settings) -> dict:
     """The comparison on one model."""
+    return subject.told | compare(
+        contenders(subject, settings),
+        runs=settings.runs,
+        device=settings.device,
+        clock=settings.clock,
+    )
+
+
+def contenders(subject: Subject, settings: Settings) -> list[Contender]:
+    """irlib's way and the loop over plans."""
     vlm, inputs, n = subject.vlm, subject.vlm.encode(subject.inputs), subject.vlm.n_layers
     timed = evenly(n, settings.passes)
     counted = [counts.knockout(inputs, n, edge) for edge in EDGES for _ in KINDS]
@@ -34,7 +45,7 @@ def measure(subject: Subject, settings: Settings) -> dict:
 
     with torch.no_grad():
         subject_logits = vlm.forward(inputs, logits_to_keep=1)[:, -1].float().cpu()
-    contenders = [
+    return [
         Contender(
             "irlib, every layer of an edge and kind at once",
             lambda: torch.stack([
@@ -53,9 +64,6 @@ def measure(subject: Subject, settings: Settings) -> dict:
             target=8 if subject.aimed else None,
         ),
     ]  # fmt: skip
-    return subject.told | compare(
-        contenders, runs=settings.runs, device=settings.device, clock=settings.clock
-    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from benchmarks.agreements import short
 from irlib.store import provenance
 
 STATUS, REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -41,22 +41,30 @@ class Contender:
     cost: bool = False
 
 
-def compare(contenders: Sequence[Contender], *, runs: int, device: str, clock: str) -> dict:
+def compare(
+    contenders: Sequence[Contender],
+    *,
+    runs: int,
+    device: str,
+    clock: str,
+    until: float = float("inf"),
+) -> dict:
     """Agreements and times of several ways, the first of which is irlib's own.
 
-    Each is run once as a whole; `runs` rounds of all in turn follow. Ratios are their time over
-    ours in the same round, as median, lowest and highest. Raises `ValueError` where the numbers
-    do not agree: there is no ratio then.
+    Each is run once as a whole; `runs` rounds of all in turn follow, fewer but one at least where
+    another would not end by `until` of `time.monotonic()`. Ratios are their time over ours in the
+    same round, as median, lowest and highest. Raises `ValueError` where the numbers do not agree:
+    there is no ratio then.
     """
     gc.collect()
     gc.freeze()  # what is there already is not searched again before each round
     try:
-        return _compared(contenders, runs, device, clock)
+        return _compared(contenders, runs, device, clock, until)
     finally:
         gc.unfreeze()
 
 
-def _compared(contenders, runs, device, clock):
+def _compared(contenders, runs, device, clock, until):
     contenders[0].whole()  # what is only made once is not counted as its memory
     ours, first, agreements = None, {}, []
     for contender in contenders:
@@ -68,12 +76,15 @@ def _compared(contenders, runs, device, clock):
         del value
     spent = {contender.name: [] for contender in contenders}
     for _ in range(runs):
+        begun = time.monotonic()
         for contender in contenders:
             gc.collect()
             _, (cpu, wall) = clocked(contender.timed or contender.whole, device)
             spent[contender.name].append(
                 {"cpu": cpu * contender.scale, "wall": wall * contender.scale}
             )
+        if 2 * time.monotonic() - begun > until:
+            break
     own, rows = contenders[0], []
     for contender in contenders:
         times = spent[contender.name]
@@ -85,58 +96,22 @@ def _compared(contenders, runs, device, clock):
                 "cpu_s": _median(time["cpu"] for time in times),
                 "wall_s": _median(time["wall"] for time in times),
                 "timed": contender.passes,
-                "runs": [{key: _short(value) for key, value in time.items()} for time in times],
+                "runs": [{key: short(value) for key, value in time.items()} for time in times],
                 "whole_once": first[contender.name],
                 "ratio": dict(
                     zip(
                         ("median", "lowest", "highest"),
-                        map(_short, (statistics.median(ratios), ratios[0], ratios[-1])),
+                        map(short, (statistics.median(ratios), ratios[0], ratios[-1])),
                         strict=True,
                     )
                 ),
-                "token_layers": _short(contender.count),
-                "counted": _short(contender.count / own.count),
+                "token_layers": short(contender.count),
+                "counted": short(contender.count / own.count),
                 "target": contender.target,
                 "cost": contender.cost,
             }
         )
     return {"agreements": agreements, "rows": rows}
-
-
-def closeness(vlm) -> dict:
-    """The tolerance for numbers of this model that were summed in another order, and why."""
-    if vlm.dtype == torch.float32:
-        return {"tolerance": 1e-3, "why": "float32, sums in another order"}
-    return {"tolerance": 0.15, "why": f"{vlm.dtype} through {vlm.n_layers} layers"}
-
-
-def agreement(what: str, ours, theirs, *, tolerance: float, why: str) -> dict:
-    """How far two arrays lie apart, over the largest value; `ValueError` beyond the tolerance."""
-    ours, theirs = (np.asarray(array, dtype=np.float64) for array in (ours, theirs))
-    found = np.abs(ours - theirs).max() / np.abs(theirs).max()
-    if ours.shape != theirs.shape or not found <= tolerance:
-        raise ValueError(
-            f"asked for the same {what} within {tolerance:g}, found {found:g} between arrays of "
-            f"{ours.shape} and {theirs.shape}; repair what differs: no ratio compares other things"
-        )
-    return {"what": what, "apart": _short(found), "tolerance": tolerance, "why": why}
-
-
-def same_answers(ours: dict, theirs: dict, *, tolerance: float, why: str) -> dict:
-    """Which part of the answers is another one; `ValueError` beyond the tolerance."""
-    pairs = [
-        (a.tolist(), b.tolist())
-        for layer in theirs
-        for a, b in zip(ours[layer].ids, theirs[layer].ids, strict=True)
-    ]
-    found = sum(a != b for a, b in pairs) / len(pairs)
-    if not found <= tolerance:
-        raise ValueError(
-            f"asked for the same answers but for {tolerance:g} of them, found {found:g} of "
-            f"{len(pairs)} to differ; repair what differs: no ratio compares other things"
-        )
-    return {"what": f"{len(pairs)} answers", "apart": _short(found), "tolerance": tolerance,
-            "why": why}  # fmt: skip
 
 
 def clocked(run: Callable[[], object], device: str) -> tuple[object, tuple[float, float]]:
@@ -177,12 +152,16 @@ def machine(device: str) -> dict:
 
 
 def _once(run, device):
-    """One run: what it gives, its seconds, and how much memory it took at most, beyond before."""
+    """One run: what it gives, its seconds, and how much memory was in use at most, and beyond
+    before."""
     gc.collect()
     before = _reset_peak(device)
     value, (cpu, wall) = clocked(run, device)
-    peak = None if before is None else max(0.0, (_peak(device) - before) / 1e6)
-    told = {"cpu_s": _short(cpu), "wall_s": _short(wall), "peak_mb": peak and round(peak, 1)}
+    told = {"cpu_s": short(cpu), "wall_s": short(wall), "peak_mb": None, "in_use_mb": None}
+    if before is not None:
+        most = _peak(device)
+        told["peak_mb"] = round(max(0.0, (most - before) / 1e6), 1)
+        told["in_use_mb"] = round(most / 1e6, 1)
     return value, told
 
 
@@ -224,8 +203,4 @@ def _wait(device):
 
 
 def _median(values):
-    return _short(statistics.median(values))
-
-
-def _short(value):
-    return float(f"{value:.4g}")
+    return short(statistics.median(values))

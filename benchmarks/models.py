@@ -5,17 +5,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+from tokenizers import Tokenizer, models
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    LlavaProcessor,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from benchmarks.settings import Settings
-from irlib import load, load_task, store
+from irlib import load, load_task
 from irlib.inputs.records import Answer, Inputs, Spans
 from irlib.models.families import FAMILIES
-from irlib.models.processors import read_processor
 from irlib.models.vlm import VLM
 from irlib.tasks.samples import Sample
 
 BEFORE, AFTER, PATCH = 35, 25, 14  # LLaVA's prompt: 35 text tokens stand before the image
+IMAGE = 4  # the id of an image token
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ SHAPES = {
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One model, one prompt with a picture, and an answer to look at.
+    """One model, prompts with a picture of one length, and an answer to each to look at.
 
     `aimed` is whether the targets are meant for it: in a miniature much of the time is no
     arithmetic, and fewer layers leave less to share.
@@ -54,15 +63,16 @@ class Subject:
 
     @property
     def told(self) -> dict:
-        """Its sizes, as they stand in a results file."""
+        """Its sizes, as they stand in a results file; tokens are those of a prompt."""
         spans, config = self.inputs.spans, self.vlm.model.config.get_text_config()
-        counts = {name: int(mask.sum()) for name, mask in vars(spans).items()}
+        counts = {name: int(mask[0].sum()) for name, mask in vars(spans).items()}
         return {
             "model": self.vlm.name,
             "layers": self.vlm.n_layers,
             "hidden": config.hidden_size,
             "dtype": str(self.vlm.dtype).removeprefix("torch."),
             "tokens": {name: counts[name] for name in ("system", "image", "user")},
+            "prompts": len(self.inputs),
             "answer": len(self.answer.ids[0]),
         }
 
@@ -93,13 +103,26 @@ def miniature(name: str, *, device: str = "cpu") -> Subject:
 
 
 def random_llava(shape: Shape, *, device: str = "cpu") -> VLM:
-    """A LLaVA with random weights, made where it will run, with mini-llava's tokenizer.
+    """A LLaVA with random weights, made where it will run; its words mean nothing.
 
     Its weights are large enough that attention is uneven and that hiding the picture changes the
     answer. It never ends an answer, so that each has the asked number of tokens.
     """
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(
+            config_of(shape), dtype=getattr(torch, shape.dtype), attn_implementation="sdpa"
+        )
+    _randomise(model)
+    model.generation_config = GenerationConfig(do_sample=False, bos_token_id=1, pad_token_id=3)
+    name = f"random LLaVA, {shape.layers} layers, hidden {shape.hidden}"
+    model = model.eval().requires_grad_(False)
+    return VLM(name, model, _processor(shape.side * PATCH), FAMILIES["llava"])
+
+
+def config_of(shape: Shape) -> PreTrainedConfig:
+    """The config of a LLaVA of that shape."""
     layers, hidden, heads, inner = shape.tower
-    config = AutoConfig.for_model(
+    return AutoConfig.for_model(
         "llava",
         vision_config={
             "model_type": "clip_vision_model", "num_hidden_layers": layers, "hidden_size": hidden,
@@ -112,29 +135,22 @@ def random_llava(shape: Shape, *, device: str = "cpu") -> VLM:
             "intermediate_size": shape.inner, "vocab_size": shape.vocabulary,
             "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 4096,
         },
-        image_token_index=4,
+        image_token_index=IMAGE,
         image_seq_length=shape.side**2,
     )  # fmt: skip
-    with torch.device(device):
-        model = AutoModelForImageTextToText.from_config(
-            config, dtype=getattr(torch, shape.dtype), attn_implementation="sdpa"
-        )
-    _randomise(model)
-    model.generation_config = GenerationConfig(do_sample=False, bos_token_id=1, pad_token_id=3)
-    name = f"random LLaVA, {shape.layers} layers, hidden {shape.hidden}"
-    model = model.eval().requires_grad_(False)
-    return VLM(name, model, _processor(shape.side * PATCH), FAMILIES["llava"])
 
 
-def prompt(vlm: VLM, *, before: int = BEFORE, after: int = AFTER, seed: int = 0) -> Inputs:
-    """One prompt of random words around a random picture, for a model of `random_llava`."""
+def prompt(
+    vlm: VLM, *, rows: int = 1, before: int = BEFORE, after: int = AFTER, seed: int = 0
+) -> Inputs:
+    """Prompts of random words around a random picture each, for a model of `random_llava`."""
     config = vlm.model.config
     image, side = config.image_seq_length, config.vision_config.image_size
     dice, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    words = torch.randint(5, 590, (1, before + after), generator=draw)
-    picture = torch.full((1, image), vlm.image_token_id)
+    words = torch.randint(5, 590, (rows, before + after), generator=draw)
+    picture = torch.full((rows, image), vlm.image_token_id)
     ids = torch.cat([words[:, :before], picture, words[:, before:]], 1).to(vlm.device)
-    place = torch.arange(ids.shape[1], device=vlm.device)[None]
+    place = torch.arange(ids.shape[1], device=vlm.device).expand(rows, -1)
     spans = Spans(
         system=place < before,
         image=(place >= before) & (place < before + image),
@@ -142,30 +158,38 @@ def prompt(vlm: VLM, *, before: int = BEFORE, after: int = AFTER, seed: int = 0)
         user=place >= before + image,
         answer=place < 0,
     )
-    pixels = torch.randn(1, 3, side, side, generator=draw)
-    visual = {"pixel_values": pixels.to(vlm.device, vlm.dtype)}
+    pixels = torch.randn(rows, 3, side, side, generator=draw).to(vlm.device, vlm.dtype)
+    visual = tuple({"pixel_values": one[None]} for one in pixels)
     drawn = Image.fromarray(dice.integers(0, 256, (side, side, 3), dtype=np.uint8))
-    sample = Sample(
-        task="random", key="0", kind="", question="", prompt="", image=drawn, boxes=(),
-        reference={}, max_new_tokens=5,
+    samples = tuple(
+        Sample(
+            task="random", key=str(row), kind="", question="", prompt="", image=drawn, boxes=(),
+            reference={}, max_new_tokens=5,
+        )
+        for row in range(rows)
     )  # fmt: skip
     return Inputs(
         text={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
-        visual=(visual,),
+        visual=visual,
         spans=spans,
-        grids=(vlm.family.layout(vlm, visual, drawn.size),),
-        pictures=(drawn,),
-        samples=(sample,),
+        grids=tuple(vlm.family.layout(vlm, one, drawn.size) for one in visual),
+        pictures=(drawn,) * rows,
+        samples=samples,
     )
 
 
 def _processor(side):
-    folder = store.root() / "data" / "minis" / "mini-llava"
-    processor = read_processor(FAMILIES["llava"].processor, str(folder), revision=None)
-    processor.image_processor.size = {"shortest_edge": side}
-    processor.image_processor.crop_size = {"height": side, "width": side}
-    processor.patch_size = PATCH
-    return processor
+    """LLaVA's processor of pictures so large, with one word: nothing is read from a file."""
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "<image>": IMAGE}, unk_token="<unk>"))
+    return LlavaProcessor(
+        CLIPImageProcessorPil(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        ),
+        PreTrainedTokenizerFast(tokenizer_object=words),
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
 
 
 @torch.no_grad()

@@ -35,8 +35,13 @@ class Settings:
         """What a results file is called by besides its comparison: the GPU, its name and shape."""
         if self.device == "cpu":
             return "" if self.shape == "ratio" else f"-{self.shape}"
-        name = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(self.device).lower())
-        return f"-{name.strip('-')}-{self.shape}"
+        return f"-{slug(self.device)}-{self.shape}"
+
+
+def slug(device: str) -> str:
+    """What a device is called in the name of a file: "cpu", or its own name."""
+    name = device if device == "cpu" else torch.cuda.get_device_name(device)
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 QUICK = {"runs": 1, "passes": 0, "shape": "tiny", "minis": (), "tokens": 3, "quick": True}

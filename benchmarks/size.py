@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import alternatives, command, counts
-from benchmarks.measure import Contender, agreement, closeness, compare, evenly
+from benchmarks.agreements import agreement, closeness
+from benchmarks.measure import Contender, compare, evenly
 from benchmarks.models import SHAPES, Shape, random_subject
 from benchmarks.settings import Settings
 from irlib.interventions.staircase import logits_by_layer

@@ -3,7 +3,8 @@
 import sys
 
 from benchmarks import alternatives, command, counts
-from benchmarks.measure import Contender, agreement, closeness, compare
+from benchmarks.agreements import agreement, closeness
+from benchmarks.measure import Contender, compare
 from benchmarks.models import Subject, subjects
 from benchmarks.settings import Settings
 from irlib.interventions.staircase import logits_by_layer
@@ -16,11 +17,10 @@ def measured(settings: Settings) -> list[dict]:
     return [measure(subject, settings) for subject in subjects(settings)]
 
 
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
+def contenders(subject: Subject) -> list[Contender]:
+    """irlib's way and the loop over layers, on one model."""
     vlm, inputs = subject.vlm, subject.vlm.encode(subject.inputs)
     layers, n = range(vlm.n_layers + 1), vlm.n_layers
-    user = int(inputs.spans.user.sum())
 
     def agrees(ours, theirs):
         ours, theirs = (logits.float().cpu() for logits in (ours, theirs))
@@ -28,7 +28,7 @@ def measure(subject: Subject, settings: Settings) -> dict:
         told = agreement("logits", ours, theirs, **closeness(vlm))
         return told | {"hiding_moves": round(moved, 4)}  # what would be missed if nothing were hid
 
-    contenders = [
+    return [
         Contender(
             "irlib, every layer at once",
             lambda: logits_by_layer(vlm, inputs, layers=layers),
@@ -42,7 +42,15 @@ def measure(subject: Subject, settings: Settings) -> dict:
             target=14 if subject.aimed else None,
         ),
     ]
-    told = compare(contenders, runs=settings.runs, device=settings.device, clock=settings.clock)
+
+
+def measure(subject: Subject, settings: Settings) -> dict:
+    """The comparison on one model."""
+    told = compare(
+        contenders(subject), runs=settings.runs, device=settings.device, clock=settings.clock
+    )
+    vlm, inputs, n = subject.vlm, subject.inputs, subject.vlm.n_layers
+    user = int(inputs.spans.user.sum())
     config, size = vlm.model.config.get_text_config(), vlm.dtype.itemsize / 1e6
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     keys = 2 * n * inputs.length * config.num_key_value_heads * width * size

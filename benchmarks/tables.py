@@ -3,7 +3,7 @@
 
 def text(told: dict) -> str:
     """A results file as plain text."""
-    lines = [f"== {told['title']} ({_place(told)}; median of {told['runs']})"]
+    lines = [f"== {told['title']} ({place(told)}; median of {told['runs']})"]
     for one in told["comparisons"]:
         lines.append(f"\n{one['model']}: {_sizes(one)}")
         for agreed in one.get("agreements", ()):
@@ -24,10 +24,10 @@ def text(told: dict) -> str:
 def markdown(files: list[dict], *, first: bool = False) -> str:
     """A row for each way that irlib is measured against; with `first` one a comparison alone."""
     lines = []
-    for place, runs in dict.fromkeys((_place(told), told["runs"]) for told in files):
-        mine = [told for told in files if (_place(told), told["runs"]) == (place, runs)]
+    for where, runs in dict.fromkeys((place(told), told["runs"]) for told in files):
+        mine = [told for told in files if (place(told), told["runs"]) == (where, runs)]
         lines += [
-            f"Measured on {place}; medians of {runs} alternating rounds.",
+            f"Measured on {where}; medians of {runs} alternating rounds.",
             "",
             "| what | model | irlib | measured against | its time | ratio [range] | by count "
             "| target | memory, irlib / other |",
@@ -38,6 +38,27 @@ def markdown(files: list[dict], *, first: bool = False) -> str:
             lines += [_row(told, *pair) for pair in shown[: 1 if first else None]]
         lines.append("")
     return "\n".join(lines).strip()
+
+
+def line(one: dict, clock: str) -> str:
+    """A part of benchmarks.gpu as text: what it reached against each way, goals met or not met."""
+    head = f"\n{one['part']}, {one['attention']}, prompts at once: {one['prompts']}"
+    if "why" in one:
+        return f"{head}: {'FAILED' if one.get('failed') else 'left out'}: {one['why']}"
+    lines = [f"{head} ({one['kernels']}; {len(one['rows'][0]['runs'])} rounds)"]
+    for agreed in one["agreements"]:
+        lines.append(f"  agrees with {agreed['with']}: {agreed['apart']:.1e} apart")
+    table = [["", "s", "timed", "rate", "ratio [lowest, highest]", "goal", "GB in use"]]
+    for row in one["rows"]:
+        rate = one["rates"].get(row["name"], ["", ""])
+        most = row["whole_once"]["in_use_mb"]
+        goal = _target(row).replace("not reached", "NOT met").replace("reached", "met")
+        table.append([
+            row["name"], f"{row[f'{clock}_s']:.3g}", row["timed"], " ".join(map(str, rate)).strip(),
+            "" if row is one["rows"][0] else _ratio(row, 2), goal,
+            "unknown" if most is None else f"{most / 1e3:.2f}",
+        ])  # fmt: skip
+    return "\n".join(lines + _aligned(table))
 
 
 def _row(told, one, row) -> str:
@@ -58,13 +79,14 @@ def _cells(row, told):
     ]  # fmt: skip
 
 
-def _ratio(row) -> str:
+def _ratio(row, digits: int = 1) -> str:
     """Their time over ours; where the question is what irlib costs of it, ours over theirs."""
     ratio = [row["ratio"][key] for key in ("median", "lowest", "highest")]
     if row["cost"]:
         ratio = [1 / ratio[0], 1 / ratio[2], 1 / ratio[1]]
         return f"irlib takes {ratio[0]:.2f} of it [{ratio[1]:.2f}, {ratio[2]:.2f}]"
-    return f"{ratio[0]:.1f}x [{ratio[1]:.1f}, {ratio[2]:.1f}]"
+    median, lowest, highest = (f"{value:.{digits}f}" for value in ratio)
+    return f"{median}x [{lowest}, {highest}]"
 
 
 def _counted(row) -> str:
@@ -72,12 +94,17 @@ def _counted(row) -> str:
 
 
 def _target(row) -> str:
-    wanted, ratio = row["target"], row["ratio"]["median"]
+    wanted = row["target"]
     if wanted is None:
         return ""
-    reached = 1 / ratio <= wanted if row["cost"] else ratio >= wanted
     kind = "at most" if row["cost"] else "at least"
-    return f"{kind} {wanted:g}: {'reached' if reached else 'not reached'}"
+    return f"{kind} {wanted:g}: {'reached' if reached(row) else 'not reached'}"
+
+
+def reached(row: dict) -> bool:
+    """Whether a row's ratio is what was hoped for."""
+    wanted, ratio = row["target"], row["ratio"]["median"]
+    return 1 / ratio <= wanted if row["cost"] else ratio >= wanted
 
 
 def _seconds(value) -> str:
@@ -89,7 +116,8 @@ def _peak(row, *, unit=" MB") -> str:
     return "unknown" if peak is None else f"{peak:.0f}{unit}"
 
 
-def _place(told) -> str:
+def place(told: dict) -> str:
+    """What a results file was measured on, in words."""
     machine = told["machine"]
     threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
     gpu = f"{machine['gpu']}; " if "gpu" in machine else ""

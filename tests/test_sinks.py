@@ -55,7 +55,7 @@ def test_states_are_told_by_a_loop(tiny_llava, two):
         seen[layer] = args[0]
         return args, kwargs
 
-    tau = 3.0  # low enough that a random model has some
+    tau = 2.0  # low enough that a random model has some
     with edit(dict(enumerate(tiny_llava.decoder.layers)), keep, at="input"):
         found = sink_tokens(tiny_llava, inputs, tau=tau)
     real = inputs.text["attention_mask"].bool()
@@ -74,13 +74,14 @@ def test_mass_is_the_least_over_questions(tiny_llava, picture):
     asked = [make_sample(picture, question, key) for key, question in
              (("a", "What is it?"), ("b", "Is there a red cat in the picture?"))]  # fmt: skip
     inputs = tiny_llava.prepare(asked)
-    found = sink_tokens(tiny_llava, inputs, rule="mass", times=1.2)
     weights = eager_attention(tiny_llava, inputs).mean(2)[:, :, -1]  # [layer, row, key]
     even = 1 / inputs.text["attention_mask"].sum(1)
     least = torch.stack([weights[:, row, inputs.spans.image[row]] / even[row] for row in (0, 1)])
+    times = least.amin(0).median().item() + 1e-3  # some are, some are not
+    found = sink_tokens(tiny_llava, inputs, rule="mass", times=times)
     for row in (0, 1):
         mine = found[:, row, inputs.spans.image[row]]
-        assert torch.equal(mine, least.amin(0) >= 1.2)
+        assert torch.equal(mine, least.amin(0) >= times)
         assert not found[:, row, ~inputs.spans.image[row]].any()
     assert 0 < mine.sum() < mine.numel()
 

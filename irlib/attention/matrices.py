@@ -17,8 +17,8 @@ from irlib.models.spelling import spelled
 class AttentionMaps:
     """Whole attention matrices of one prompt and its answer, averaged over heads (eq. 9), or not.
 
-    `weights [layer, query, key]`, `[layer, head, query, key]` where heads are told apart, `layers` the 0-based layer of each matrix, `segments` and
-    `tokens` one label a position.
+    `weights [layer, query, key]`, `[layer, head, query, key]` where heads are told apart, `layers`
+    the 0-based layer of each matrix, `segments` and `tokens` one label a position.
     """
 
     weights: np.ndarray

@@ -21,7 +21,8 @@ from irlib.tasks.samples import Sample
 class Maps:
     """LLaVA-CAM maps of one picture: `heat [layer, row, col]`, raw, float32, with what it is of.
 
-    `hollow [row, col]` are cells that are drawn as outlines (see `without`). `layers` are the 0-based layers that these are; all from 0 on where none are given.
+    `hollow [row, col]` are cells that are drawn as outlines (see `without`). `layers` are the
+    0-based layers that these are; all from 0 on where none are given.
     """
 
     heat: np.ndarray

@@ -9,6 +9,7 @@ from torch import Tensor
 from irlib.hooks.hooks import edit
 from irlib.inputs.records import Inputs
 from irlib.interventions.recognising import Recogniser
+from irlib.interventions.sight import check_masks
 
 
 @contextmanager
@@ -22,6 +23,7 @@ def hiding(
     in one forward and in generation, on these inputs alone or followed by an answer, or on rows
     taken from them. Raises `ValueError` for a run on other inputs (see `Recogniser`).
     """
+    check_masks(vlm)
     image = inputs.spans.image
     blind = {i for i, (rows, columns) in unseen.items() if rows.any() and columns.any()}
     alike = [torch.stack(pair, 1) for pair in unseen.values()]

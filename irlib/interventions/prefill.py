@@ -16,7 +16,7 @@ from torch import Tensor
 from irlib.hooks.hooks import edit, rows
 from irlib.inputs.records import Inputs
 from irlib.interventions.edges import Edge, check_edge, edge_of
-from irlib.interventions.sight import visible
+from irlib.interventions.sight import check_masks, visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,7 @@ def run(
     """
     image = inputs.spans.image
     cut = None if edge is None else edge_of(inputs, edge)
+    check_masks(vlm)
     hides = cut is None and changed is None
     changed = image if hides else cut.rows if cut else changed
     stays = image if hides else image & False

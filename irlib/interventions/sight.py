@@ -3,6 +3,18 @@
 import torch
 from torch import Tensor
 
+from irlib.hooks.registry import attention_of
+
+
+def check_masks(vlm) -> None:
+    """Raise `ValueError` where attention takes no mask of all positions by all: flash and flex."""
+    name = attention_of(vlm.decoder)
+    if "flash" in name or "flex" in name:
+        raise ValueError(
+            f"asked to change what positions of {vlm.name} see, found the attention {name!r}, which "
+            "takes no mask of one's own; call vlm.model.set_attn_implementation('sdpa') first"
+        )
+
 
 def visible(mask: Tensor) -> Tensor:
     """A decoder layer's mask, bool or float, as bool `[row, query, key]`."""

@@ -9,7 +9,19 @@ import pytest
 import torch
 from conftest import hooks_on
 
-from benchmarks import alternatives, command, counts, measure, models, readme, run, size, tables
+from benchmarks import (
+    agreements,
+    alternatives,
+    command,
+    counts,
+    libraries,
+    measure,
+    models,
+    readme,
+    run,
+    size,
+    tables,
+)
 from benchmarks.settings import QUICK, Settings
 from irlib import store
 
@@ -102,24 +114,24 @@ def test_alternatives_leave_the_model_as_it_was(subject):
     alternatives.output_attentions(*arguments)  # transformers leaves hooks of its own behind
     hooks = hooks_on(model)
     alternatives.separate_cam(*arguments, [0])
-    alternatives.captum_cam(*arguments, [0])
-    alternatives.authors_cam(*arguments, [0])
-    alternatives.library_cam(*arguments)
+    libraries.captum_cam(*arguments, [0])
+    libraries.authors_cam(*arguments, [0])
+    libraries.library_cam(*arguments)
     assert hooks_on(model) == hooks
     assert not any(weight.requires_grad or weight.grad is not None for weight in model.parameters())
     assert subject.vlm.decoder.config._attn_implementation == before
-    assert not any(isinstance(m, alternatives._ChannelsFirst) for m in model.modules())
+    assert not any(isinstance(m, libraries._ChannelsFirst) for m in model.modules())
 
 
 def test_other_numbers_are_refused_and_no_ratio_is_made():
     ours, theirs = np.ones((2, 3)), np.ones((2, 3))
-    assert measure.agreement("heat", ours, theirs, tolerance=0, why="")["apart"] == 0
+    assert agreements.agreement("heat", ours, theirs, tolerance=0, why="")["apart"] == 0
     for other in (theirs + 0.01, theirs * np.nan, np.ones((1, 3))):
         with pytest.raises(ValueError, match="no ratio"):
-            measure.agreement("heat", ours, other, tolerance=1e-3, why="")
+            agreements.agreement("heat", ours, other, tolerance=1e-3, why="")
 
     def refuse(ours, theirs):
-        return measure.agreement("number", [ours], [theirs], tolerance=0, why="")
+        return agreements.agreement("number", [ours], [theirs], tolerance=0, why="")
 
     ways = [
         measure.Contender("ours", lambda: 1.0, 1),
@@ -131,10 +143,10 @@ def test_other_numbers_are_refused_and_no_ratio_is_made():
 
 def test_answers_that_differ_are_refused(subject):
     said = alternatives.naive_answers(subject.vlm, subject.inputs, [0, 2], 3)
-    assert measure.same_answers(said, said, tolerance=0, why="")["apart"] == 0
+    assert agreements.same_answers(said, said, tolerance=0, why="")["apart"] == 0
     swapped = {0: said[2], 2: said[0]}
     with pytest.raises(ValueError, match="found 1 of 2 to differ"):
-        measure.same_answers(said, swapped, tolerance=0.5, why="")
+        agreements.same_answers(said, swapped, tolerance=0.5, why="")
 
 
 def test_rounds_alternate_and_a_part_is_scaled_to_the_whole(monkeypatch):

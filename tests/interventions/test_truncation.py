@@ -8,6 +8,8 @@ from conftest import eager_attention, hooks_on, make_sample, noise_picture
 from irlib.attention import attention_flow, attention_map
 from irlib.cam.cam import llava_cam
 from irlib.inputs.records import Answer
+from irlib.interventions.edges import knockout
+from irlib.interventions.staircase import logits_by_layer
 from irlib.interventions.truncation import rank, truncate
 from irlib.models.loading import load
 from irlib.scores import score
@@ -58,6 +60,16 @@ def best(vlm, inputs, *, layer, keep, row=-1):
 @pytest.fixture
 def inputs(tiny_llava, sample):
     return tiny_llava.prepare(sample)
+
+
+def test_attention_without_masks_of_ones_own_is_refused(tiny_llava, flash, sample):
+    vlm, _ = flash(tiny_llava)
+    inputs = vlm.prepare(sample)
+    with pytest.raises(ValueError, match="takes no mask of one's own"):
+        logits_by_layer(vlm, inputs, layers=[0])
+    for block in (truncate(vlm, inputs, layer=0), knockout(vlm, inputs, layers=0)):
+        with pytest.raises(ValueError, match="takes no mask of one's own"), block:
+            pass
 
 
 def test_layer_n_gives_the_untouched_logits(tiny_llava, inputs):
