@@ -33,7 +33,7 @@ def randomise(model, seed: int = 0):
             weight.copy_(1 + 0.1 * noise)
         elif weight.ndim < 2:
             weight.copy_(0.1 * noise)
-        elif "embed_tokens" in name:
+        elif "embed_tokens" in name or "embeddings_table" in name:
             weight.copy_(noise)
         else:
             weight.copy_(1.5 * noise / weight[0].numel() ** 0.5)

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import families_two
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
@@ -350,6 +351,7 @@ FAMILIES = {  # the folder's name, its model_type and what it is made of
     "gemma3": ("gemma3", gemma3),
     "paligemma": ("paligemma", paligemma),
 }
+FAMILIES |= families_two.FAMILIES
 VIDEO = {  # families whose hub folders hold a video processor too
     "internvl": "InternVLVideoProcessor",
     "qwen2_vl": "Qwen2VLVideoProcessor",
@@ -395,7 +397,7 @@ def save(name: str, folder: Path, *, randomise, combined: bool = False, tiny=Non
     if "gemma" in tiny.kind:  # embeddings times the root of their width, norms by 1 + weight
         model.get_input_embeddings().weight.data /= text["hidden_size"] ** 0.5
         for weight_name, weight in model.get_decoder().named_parameters():
-            weight.data -= float("norm" in weight_name)
+            weight.data -= float("norm" in weight_name and tiny.kind != "gemma4_text")
     model.save_pretrained(folder)
     tiny.processor.chat_template = tiny.template
     tiny.processor.save_pretrained(folder)

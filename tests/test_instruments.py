@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import families
+import families_two
 import numpy as np
 import pytest
 import torch
@@ -115,7 +116,11 @@ def test_rows_under_flash_attention_equal_what_it_computed(family, flash, name):
         with rows(vlm.decoder, None) as seen:
             inside = vlm.forward(whole)
     assert torch.equal(before[real], inside[real])  # flash is still what computes
-    causal = name not in ("gemma3", "paligemma")  # flash knows of no parts that see both ways
+    causal = name not in (
+        "gemma3",
+        "gemma4",
+        "paligemma",
+    )  # flash knows of no parts that see both ways
     eager = eager_attention(vlm, whole) if causal else None
     for layer, weights in seen.items():
         mine = weights.transpose(1, 2)[real]
@@ -138,7 +143,7 @@ def test_shares_in_parts_and_under_flash_attention_equal_those_at_once(family, f
     columns = ["share", "uniform"]
     # one query at a time: sums of products in another order
     assert np.allclose(table[columns], least[columns], atol=1e-6)
-    if name not in ("gemma3", "paligemma"):
+    if name not in ("gemma3", "gemma4", "paligemma"):
         other = attention_flow(flash(vlm)[0], inputs, answer, queries=queries, memory=1e-4)
         assert np.allclose(table[columns], other[columns], atol=ROWS)
 
@@ -339,6 +344,8 @@ def laid_through(vlm, inputs):
     """The grid to lay heat on; for InstructBLIP with eager's cross-attention of its Q-Former."""
     if inputs.grid.views:
         return inputs.grid
+    if inputs.grid.crops:
+        return families_two.laid_through(vlm, inputs)
     model = with_eager(vlm).model
     model.qformer.set_attn_implementation("eager")
     kept = []

@@ -50,17 +50,19 @@ def kept(decoder: nn.Module, length: int, *, first: int = 0, again: bool = False
     """
     config, size = decoder.config, decoder.dtype.itemsize
     heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
     eager, each = attention_of(decoder) == "eager", []
     shares = length * (heads * (4 + size * (size < 4)) if eager else size)
     for layer in decoder.layers[first:]:
+        width = getattr(layer.self_attn, "head_dim", None)  # Gemma 4's layers have their own
+        width = width or getattr(config, "head_dim", None) or config.hidden_size // heads
+        groups = heads // getattr(layer.self_attn, "num_key_value_groups", 1)
         norms = sum(
             _by_norm(norm, config.hidden_size, decoder.dtype)
             for name, norm in layer.named_children()
             if "norm" in name
         )
         if hasattr(layer.self_attn, "q_norm"):
-            norms += 4 * (heads + config.num_key_value_heads) * width
+            norms += 4 * (heads + groups) * width
         each.append(size * (4 * heads * width + _by_mlp(config, layer)) + norms + shares)
     inputs = len(each) * config.hidden_size * size
     return length * (inputs + max(each) if again else sum(each))
@@ -68,14 +70,18 @@ def kept(decoder: nn.Module, length: int, *, first: int = 0, again: bool = False
 
 def _by_mlp(config, layer) -> int:
     """Channels a position that a layer's MLP keeps: of experts, those that a token goes through."""
-    if not any(hasattr(part, "experts") for part in layer.children()):
+    beside = hasattr(layer, "experts")  # Gemma 4's stand beside an MLP
+    if not beside and not any(hasattr(part, "experts") for part in layer.children()):
         return 3 * config.intermediate_size
-    each, shared = (
-        getattr(config, name, None) or least
-        for name, least in (("num_experts_per_tok", 1), ("n_shared_experts", 0))
-    )
-    width = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
-    return 3 * width * (each + shared) + each * config.hidden_size
+
+    def told(*names):
+        return next((n for name in names if (n := getattr(config, name, None))), 0)
+
+    each = told("num_experts_per_tok", "moe_topk", "top_k_experts") or 1
+    shared = told("n_shared_experts", "moe_num_shared_experts")
+    width = told("moe_intermediate_size", "intermediate_size")
+    dense = 3 * config.intermediate_size * beside
+    return dense + 3 * width * (each + shared) + each * config.hidden_size
 
 
 def _by_norm(norm: nn.Module, width: int, dtype: torch.dtype) -> int:

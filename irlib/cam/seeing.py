@@ -4,26 +4,25 @@ from contextlib import nullcontext
 
 import torch
 
-from irlib.hooks.hooks import rows
 from irlib.inputs.grids import Grid
 from irlib.inputs.records import Inputs
 
 
 def encoded(vlm, inputs: Inputs) -> tuple[Inputs, list[Grid | None]]:
     """The inputs with their pictures through the vision tower, and the grids to lay heat on."""
-    with _bridge(vlm) as crossed:
+    bridge = vlm.family.bridge
+    with bridge(vlm.model) if bridge else nullcontext({}) as crossed:
         seen = vlm.encode(inputs)
     if not crossed:
         return seen, list(inputs.grids)
-    weights = torch.stack([each.cpu() for each in crossed.values()]).mean(0).numpy()
-    pairs = zip(inputs.grids, weights, strict=True)  # weights [row, token, key]
+    weights = torch.stack([each.float().cpu() for each in crossed.values()]).mean(0).numpy()
+    crops = iter(weights)  # of each [token, row, col], or [token, key]
+    return seen, [_through(grid, crops) for grid in inputs.grids]
+
+
+def _through(grid, crops) -> Grid:
+    """The grid with the weights that bring its tokens to the patches, taken from all crops'."""
+    if grid.crops:
+        return grid.read([next(crops) for _ in grid.crops])
     # the keys are the patches, and before them one of the whole picture, which has no place
-    return seen, [grid.through(mine[:, -grid.shape[0] * grid.shape[1] :]) for grid, mine in pairs]
-
-
-def _bridge(vlm):
-    """Collects what stands between image tokens and patches: head-averaged weights by layer."""
-    if vlm.family.bridge is None:
-        return nullcontext({})
-    module, attentions = vlm.family.bridge(vlm.model)
-    return rows(module, None, reduce=lambda weights, _: weights.mean(1), attentions=attentions)
+    return grid.through(next(crops)[:, -grid.shape[0] * grid.shape[1] :])

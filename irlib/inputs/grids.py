@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
+from irlib.inputs.crops import Crop, carried
+
 VIEWS = ("mean", "finest")  # which views of a picture make a map
 
 
@@ -26,7 +28,8 @@ class Grid:
     the boxes of a map's cells, those of the finest view.
 
     Without views no token has a place of its own: `weights [row, col, token]` then say how much of
-    a token's value each cell gets, and `note` says in words what that is.
+    a token's value each cell gets, `finest` the same of the finest view, and `note` says in words
+    what that is; `crops` are where the patches lie that the tokens read.
 
     >>> grid = crop_grid((200, 100), shape=(2, 2), resize={"shortest_edge": 56}, crop=(56, 56))
     >>> grid.shape, grid.boxes[0].tolist()
@@ -39,6 +42,8 @@ class Grid:
     cells: np.ndarray
     weights: np.ndarray | None = None
     note: str = ""
+    crops: tuple[Crop, ...] = ()
+    finest: np.ndarray | None = None
 
     def __repr__(self) -> str:
         (width, height), (rows, cols) = self.size, self.shape
@@ -69,7 +74,9 @@ class Grid:
         if views not in VIEWS:
             raise ValueError(f"asked for the views {views!r}, found no such; use one of {VIEWS}")
         if self.weights is not None:
-            return np.einsum("...t,rct->...rc", values, self.weights)
+            alone = views == "finest" and self.finest is not None
+            weights = self.finest if alone else self.weights
+            return np.einsum("...t,rct->...rc", values, weights)
         if not self.views:
             raise ValueError(
                 "asked to lay values on a picture, found tokens without a place on it; give the "
@@ -88,6 +95,11 @@ class Grid:
     def through(self, weights: np.ndarray) -> "Grid":
         """The same grid with the `weights [token, cell]` that bring tokens to cells."""
         return replace(self, weights=np.asarray(weights).T.reshape(*self.shape, -1))
+
+    def read(self, weights: Sequence[np.ndarray]) -> "Grid":
+        """The same grid with the `weights [token, patch]` by which tokens read the crops."""
+        mean, finest = carried(self.cells, self.crops, weights)
+        return replace(self, weights=mean, finest=finest)
 
     def spread(self, heat: np.ndarray, *, smooth: bool = False) -> np.ndarray:
         """`heat [row, col]` as `[y, x]`, a value for each pixel of the picture, 0 off the grid.

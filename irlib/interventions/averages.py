@@ -79,13 +79,20 @@ def projections(vlm) -> dict[tuple[str, int], nn.Module]:
     found = {}
     for layer, module in enumerate(vlm.decoder.layers):
         for name, attribute in (("keys", "k_proj"), ("values", "v_proj")):
-            if not hasattr(module.self_attn, attribute):
+            if getattr(module.self_attn, attribute, None) is None:
                 raise ValueError(
                     f"asked for the keys and values of {vlm.name}'s layers, found no projection "
                     f"{attribute} in {type(module.self_attn).__name__}; hide tokens by how='mask' "
                     "or how='drop'"
                 )
             found[name, layer] = getattr(module.self_attn, attribute)
+    widths = {(name, module.out_features) for (name, _), module in found.items()}
+    if len(widths) > 2:
+        raise ValueError(
+            f"asked for the keys and values of {vlm.name}'s layers, found some of another width "
+            f"than others ({sorted({width for _, width in widths})}), which have no one table of "
+            "means; hide tokens by how='mask' or how='drop'"
+        )
     return found
 
 

@@ -1,16 +1,25 @@
 """What differs between model families: one row of `FAMILIES` each, and nowhere else a branch."""
 
-from irlib.models import layouts, pixels, processors, substitutes, tilings
+from irlib.models import (
+    bridges,
+    layouts,
+    pixels,
+    processors,
+    refusals,
+    resampled,
+    substitutes,
+    tilings,
+)
 from irlib.models.family import (
     CLIP,
     SIGLIP,
     Family,
     TokenTypes,
     class_and_patches,
-    cross_attentions,
     downsampled,
     embedded,
     merged,
+    tokens_of_a_square,
     tokens_of_a_view,
 )
 
@@ -29,6 +38,11 @@ LLAVA = {
     "towers": (CLIP, SIGLIP),
     "facts": class_and_patches,
 }
+GOT = (  # its folders have no chat template
+    "<|im_start|>system\nYou should follow the instructions carefully and explain your answers in "
+    "detail.<|im_end|><|im_start|>user\n%s{prompt}<|im_end|><|im_start|>assistant\n"
+)
+
 MROPE = TokenTypes("mm_token_type_ids", image=1, answer=0)
 QWEN = {"layout": layouts.own_resolution, "types": MROPE, "noise": pixels.on_patches}
 COHERE = {
@@ -69,7 +83,7 @@ FAMILIES = {  # by the model_type of config.json
         because="an encoder-decoder has no one sequence of prompt and answer, and OPT's layers have"
         " none of the paper's sites",
         call=embedded,
-        bridge=cross_attentions,
+        bridge=bridges.q_former,
     ),
     "internvl": Family("InternVL", tilings.tiles_and_thumbnail, processors.InternVLProcessor),
     "qwen2_vl": Family("Qwen2-VL", processor=processors.Qwen2VLProcessor, **QWEN),
@@ -103,5 +117,37 @@ FAMILIES = {  # by the model_type of config.json
         types=TokenTypes("token_type_ids", image=0, answer=1),
         decoders=("gemma",),
         because="Gemma 2 caps its attention scores, which no attention here but the slow one does",
+    ),
+    "got_ocr2": Family(
+        "GOT-OCR 2",
+        tilings.convolved,
+        prompt=GOT % "<img>{image}</img>\n",
+        bare=GOT % "",
+        facts=tokens_of_a_square,
+    ),
+    "ovis2": Family(
+        "Ovis2",
+        tilings.thumbnail_and_tiles,
+        refuse=refusals.ovis2,
+        lacks="no visual words that are drawn at random",
+    ),
+    "deepseek_vl": Family("DeepSeek-VL", layouts.padded, towers=(SIGLIP,)),
+    "idefics2": Family("Idefics2", resampled.quarters_and_whole, bridge=bridges.perceiver),
+    "gemma4": Family(
+        "Gemma 4",
+        layouts.averaged,
+        processors.Gemma4Processor,
+        types=MROPE,
+        noise=pixels.on_rows,
+        capped=True,
+        refuse=refusals.gemma4,
+        lacks="no small models, whose layers share keys and add to each token; no image_means where"
+        " values are keys",
+    ),
+    "aria": Family(
+        "Aria",
+        resampled.queries_of_a_square,
+        bridge=bridges.projector,
+        lacks="no pictures split into crops",
     ),
 }

@@ -1,5 +1,6 @@
 """`Family`: what can differ between model families, and what some of them need for it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,13 +41,6 @@ def embedded(model: nn.Module, batch: dict) -> tuple[nn.Module, dict]:
         image = (ids == model.config.image_token_id)[..., None]
         states = states.masked_scatter(image, encoded.pooler_output.to(states))
     return model.language_model, {"inputs_embeds": states, "attention_mask": mask}
-
-
-def cross_attentions(model: nn.Module) -> tuple[nn.Module, dict[int, nn.Module]]:
-    """The Q-Former, and by layer its attentions from queries to patches (the class first)."""
-    layers = enumerate(model.qformer.encoder.layer)
-    found = {i: layer.crossattention.attention for i, layer in layers if layer.has_cross_attention}
-    return model.qformer, found
 
 
 def class_and_patches(config) -> dict:
@@ -93,6 +87,18 @@ def tokens_of_a_view(config) -> dict:
     }
 
 
+def tokens_of_a_square(config) -> dict:
+    """The same for GOT-OCR's, which otherwise takes every tower for one of 1024 pixels."""
+    sizes = (config.vision_config.image_size, config.vision_config.patch_size)
+    patches = [size // patch for size, patch in zip(*(pair(size) for size in sizes), strict=True)]
+    return {"num_image_tokens": math.prod(math.ceil(count / 4) for count in patches)}
+
+
+def pair(size) -> tuple[int, int]:
+    """Height and width, of which a config may tell one for both."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
 @dataclass(frozen=True)
 class Family:
     """What must be known of a model family beyond what transformers tells of every model.
@@ -106,7 +112,9 @@ class Family:
     supported, `because` says why; `towers` the same of vision towers. `facts(config)` is what the
     processor must know of the model, where its own file is silent. `call(model, batch)`
     gives the module and arguments that make logits; `noise` is drawn in the layout of the pixels;
-    `bridge(model)` gives what stands between image tokens and patches where they are not the same.
+    `bridge(model)` tells what stands between image tokens and patches where they are not the same;
+    `refuse(config)` says in words what of a checkpoint cannot be had and what to use, or None;
+    `capped` that the model bounds its logits as the language model's config says.
     `lacks` is what cannot be had of a family whose checkpoints load, in words.
     """
 
@@ -126,6 +134,8 @@ class Family:
     call: Callable = whole
     noise: Callable = pixels.on_pixels
     bridge: Callable | None = None
+    refuse: Callable = lambda config: None
+    capped: bool = False
     lacks: str = ""
 
     @property

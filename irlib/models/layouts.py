@@ -32,6 +32,19 @@ def cropped(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     )
 
 
+def padded(vlm, visual: dict, size: tuple[int, int]) -> Grid:
+    """DeepSeek-VL: the longer side brought to the tower's, the shorter padded on both sides."""
+    (rows, cols), processor = patches(vlm, visual), vlm.processor.image_processor
+    side = visual["pixel_values"].shape[-1]
+    new = [max(round(length * (side / max(size))), processor.min_size) for length in size]
+    x, y = (
+        (np.linspace(0, side, count + 1) - (side - drawn) // 2) * length / drawn
+        for length, drawn, count in zip(size, new, (cols, rows), strict=True)
+    )
+    index = np.arange(rows * cols).reshape(rows, cols)
+    return grid_of(size, [(index, cells_of(x, y))], rows * cols)
+
+
 def own_resolution(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """Qwen-VL: the picture at about its own resolution, `merge` x `merge` patches a token."""
     _, rows, cols = visual["image_grid_thw"][0].tolist()
@@ -40,6 +53,15 @@ def own_resolution(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     cut = (processor.patch_size, processor.temporal_patch_size, processor.merge_size)
     expect(vlm, "patch sizes", cut, (vision.patch_size, vision.temporal_patch_size, merge))
     return tiled(size, 1, 1, (rows // merge, cols // merge))
+
+
+def averaged(vlm, visual: dict, size: tuple[int, int]) -> Grid:
+    """Gemma 4: at about its own proportions, the mean of `pool` x `pool` patches a token."""
+    vision, processor = vlm.model.config.vision_config, vlm.processor.image_processor
+    pool, cut = vision.pooling_kernel_size, (processor.patch_size, processor.pooling_kernel_size)
+    expect(vlm, "patch sizes", cut, (vision.patch_size, pool))
+    cols, rows = (visual["image_position_ids"][0].amax(0) + 1).tolist()
+    return tiled(size, 1, 1, (rows // pool, cols // pool))
 
 
 def broken_rows(vlm, visual: dict, size: tuple[int, int]) -> Grid:

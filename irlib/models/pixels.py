@@ -24,6 +24,12 @@ def on_patches(pixels: Tensor, processor, draw: Generator) -> Tensor:
     return noise.expand(-1, -1, processor.temporal_patch_size, -1).reshape(pixels.shape)
 
 
+def on_rows(pixels: Tensor, processor, draw: Generator) -> Tensor:
+    """The same for flat patches `[picture, patch, y * x * channel]`."""
+    unit = _unit(processor)
+    return torch.randn(pixels.shape, generator=draw) * unit.repeat(pixels.shape[-1] // len(unit))
+
+
 def _unit(processor) -> Tensor:
     """What 1 in pixel units of 0 to 1 is in the processor's output, by channel."""
     scale = 255 * processor.rescale_factor if processor.do_rescale else 255.0

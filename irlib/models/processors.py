@@ -113,6 +113,25 @@ class SmolVLMProcessor(transformers.SmolVLMProcessor):
         return ProcessorMixin.apply_chat_template(self, conversation, chat_template, **kwargs)
 
 
+class Gemma4Processor(transformers.Gemma4Processor):
+    """Gemma 4's processor without videos and sounds.
+
+    Its own would hand these on by name, as parameters that this class has not.
+    """
+
+    def __init__(
+        self, image_processor=None, tokenizer=None, chat_template=None, image_seq_length=280
+    ):
+        self.image_seq_length = image_seq_length
+        for kind in ("image", "audio", "video"):
+            token = getattr(tokenizer, f"{kind}_token", None) or f"<|{kind}|>"
+            setattr(self, f"{kind}_token", token)
+            setattr(self, f"{kind}_token_id", tokenizer.convert_tokens_to_ids(token))
+        for mark in ("boi", "eoi", "boa", "eoa"):
+            setattr(self, f"{mark}_token", getattr(tokenizer, f"{mark}_token", None))
+        ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+
 def read_processor(kind: type, source: str, *, revision: str | None = None) -> ProcessorMixin:
     """The processor of a folder or hub id, its pictures handled by PIL wherever it is read.
 

@@ -13,6 +13,7 @@ from irlib.models.adapters import without_adapter
 from irlib.models.families import FAMILIES
 from irlib.models.family import Family
 from irlib.models.processors import fill, read_processor
+from irlib.models.refusals import REFUSED, unmasked
 from irlib.models.scaling import scale_head
 
 BROKEN = (
@@ -38,6 +39,10 @@ def family_of(name: str, config: Mapping | None) -> Family:
         raise FileNotFoundError("it has no config.json")
     asked = f"asked for the model {name!r}, found"
     kind = config.get("model_type")
+    if isinstance(kind, str) and kind in REFUSED:
+        raise ValueError(
+            f"{asked} the family {kind!r} with {REFUSED[kind]}; use one of {sorted(FAMILIES)}"
+        )
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(
             f"{asked} the family {kind!r}; known are {sorted(FAMILIES)}: use one of them or add a "
@@ -91,7 +96,7 @@ def read(
                 bare,
                 revision=revision,
                 trust_remote_code=False,
-                attn_implementation="sdpa",
+                attn_implementation={"text_config": "sdpa"},  # a tower may know only its own
                 use_safetensors=True,
                 output_loading_info=True,
                 **where,
@@ -106,6 +111,8 @@ def read(
             f"from one checkpoint{map_too}"
         ) from error
     model.name_or_path = source
+    if why := family.refuse(model.config):
+        raise ValueError(f"asked for the model {source!r}, found {family.title} {why}")
     if missing := sorted(told["missing_keys"]):
         raise ValueError(
             f"asked for the model {source!r}, found no weights for {len(missing)} tensors of its "
@@ -159,6 +166,12 @@ def _check_decoder(source, model, unexpected):
             f"asked for the model {source!r}, found the language model "
             f"{decoder.config.model_type!r} with {found}; use a checkpoint whose language model "
             "has decoder.layers with self_attn in each"
+        )
+    if why := unmasked(decoder):
+        raise ValueError(
+            f"asked for the model {source!r}, found the language model "
+            f"{decoder.config.model_type!r} with {why}; use a checkpoint whose language model has "
+            "attention alone"
         )
     numbers = {  # of the layers whose weights have no place
         int(found[1])

@@ -53,11 +53,7 @@ def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
 def tiles_and_thumbnail(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """InternVL, Aya Vision: the picture squashed onto tiles, then, if more than one, onto one."""
-    processor = vlm.processor.image_processor
-    limits = processor.min_patches, processor.max_patches
-    return _thumbnailed(
-        vlm, visual, size, lambda tile: get_optimal_tiled_canvas(size[::-1], tile[::-1], *limits)
-    )
+    return _thumbnailed(vlm, visual, size, _closest(vlm, size))
 
 
 def covering_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
@@ -68,14 +64,63 @@ def covering_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
 def _thumbnailed(vlm, visual, size, canvas) -> Grid:
     """`canvas(tile)` gives columns and rows of tiles of a size `(width, height)`."""
-    config, processor = vlm.model.config, vlm.processor.image_processor
+    config = vlm.model.config
     ratio = getattr(config, "downsample_ratio", None) or 1 / config.downsample_factor
     each = tuple(int(count * ratio) for count in patches(vlm, visual))
-    count, rows, cols = len(visual["pixel_values"]), 1, 1
-    if count > 1:
-        cols, rows = canvas((processor.size["width"], processor.size["height"]))
-        expect(vlm, "tiles", count, rows * cols + 1)
-    return tiled(size, rows, cols, each, whole_last=count > 1)
+    rows, cols = _cut(vlm, visual, canvas)
+    return tiled(size, rows, cols, each, whole_last=rows * cols > 1)
+
+
+def _closest(vlm, size):
+    """The canvas whose proportions are closest to a picture's."""
+    processor = vlm.processor.image_processor
+    limits = processor.min_patches, processor.max_patches
+    return lambda tile: get_optimal_tiled_canvas(size[::-1], tile[::-1], *limits)
+
+
+def _cut(vlm, visual, canvas) -> tuple[int, int]:
+    """Rows and columns of the tiles that there are, a thumbnail not among them."""
+    processor, count = vlm.processor.image_processor, len(visual["pixel_values"])
+    if count == 1:
+        return 1, 1
+    cols, rows = canvas((processor.size["width"], processor.size["height"]))
+    expect(vlm, "tiles", count, rows * cols + 1)
+    return rows, cols
+
+
+def convolved(vlm, visual: dict, size: tuple[int, int]) -> Grid:
+    """GOT-OCR 2: as InternVL; two convolutions of stride 2 make a token of about 4 x 4 patches.
+
+    Both begin on the first patch of all, so that token t centres on the patch 4 t and reaches three
+    to either side: cells meet half way between two centres.
+    """
+    rows, cols = _cut(vlm, visual, _closest(vlm, size))
+    y, x = (
+        np.array([0, *(4 * np.arange(1, math.ceil(count / 4)) - 1.5), count]) / count
+        for count in patches(vlm, visual)
+    )
+    grid = tiled(size, rows, cols, (len(y) - 1, len(x) - 1), whole_last=rows * cols > 1)
+
+    def lines(length, edges, tiles):
+        return [*(length * (np.arange(tiles)[:, None] + edges[:-1]) / tiles).ravel(), length]
+
+    shapes = [(rows, cols), (1, 1)][: len(grid.views)]
+    cells = [cells_of(lines(size[0], x, n), lines(size[1], y, m)) for m, n in shapes]
+    return grid_of(size, list(zip(grid.views, cells, strict=True)), len(grid.boxes))
+
+
+def thumbnail_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
+    """Ovis2: the whole picture on one tile, then, if more than one, squashed onto rows x cols."""
+    vision, images = vlm.model.config.vision_config, vlm.processor.image_processor
+    each = tuple(math.ceil(count / vision.hidden_stride) for count in patches(vlm, visual))
+    rows, cols = map(int, images(Image.new("RGB", size))["grids"][0])
+    count, first = rows * cols, each[0] * each[1]
+    expect(vlm, "tiles", len(visual["pixel_values"]), count + (count > 1))
+    if count == 1:
+        return tiled(size, 1, 1, each)
+    grid = tiled(size, rows, cols, each)
+    views = [(grid.views[0] + first, grid.cells), whole(size, each)]
+    return grid_of(size, views, (count + 1) * first)
 
 
 def tiles_and_global(vlm, visual: dict, size: tuple[int, int]) -> Grid:

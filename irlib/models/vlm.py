@@ -1,7 +1,6 @@
 """`VLM`, a vision-language model as the instruments see it: to prepare, run and ask."""
 
 import copy
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from irlib.inputs import preparing
-from irlib.inputs.features import Features
+from irlib.inputs.features import Features, look
 from irlib.inputs.reader import Reader
 from irlib.inputs.records import Answer, Inputs
 from irlib.inputs.tokens import check_length
@@ -138,9 +137,7 @@ class VLM:
         pictures = [visual for visual in inputs.visual if visual and "pixel_values" in visual]
         if not pictures:
             return inputs
-        known = inspect.signature(self.model.get_image_features).parameters
-        asked = {key: value for key, value in inputs.batch.items() if key in known}
-        seen = self.model.get_image_features(**asked, return_dict=True)
+        seen = look(self.model, inputs.batch)
         sizes = inputs.spans.image.sum(1).tolist()
         features = iter(Features.divide(seen, [size for size in sizes if size]))
         visual = tuple(

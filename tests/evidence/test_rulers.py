@@ -190,17 +190,18 @@ def test_leaving_one_out_is_a_naive_loop(name, family, boxed):
 def test_every_map_can_be_had_of_every_family_and_none_is_costly_unasked(name, family, boxed):
     vlm = family(name)
     table = rulers.faithfulness(vlm, boxed, sizes=[0.25], layers=[0])
-    lost = {"centre", "box"} if name == "instructblip" else set()  # its queries have no place
+    lost = {"centre", "box"} if vlm.family.bridge else set()  # its queries have no place
     lost |= {
         f"{k} {site}" for k in ("cam", "token") for site in heat.SITES if site not in vlm.sites
     }
     assert set(table["map"]) == set(heat.MAPS) - lost
     assert not set(heat.COSTLY) & set(heat.MAPS)
     told = table[table["layer"].isna()]
-    if name != "instructblip":  # of so few queries a map can be zero
+    if vlm.family.bridge is None:  # of so few queries a map can be zero
         normed = {"token block"}  # zero before the last layer: a norm alone reads it there
-        behind = ("gemma3", "glm4v", "glm46v")  # whose layers norm what they add
+        behind = ("gemma3", "gemma4", "glm4v", "glm46v")  # whose layers norm what they add
         normed |= {"token attention", "token mlp"} if name in behind else set()
+        normed |= {"token input_norm"} if name == "gemma4" else set()  # so are its q, k and v
         some = told[~told["map"].isin(normed)]
         assert some[["inserted", "deleted"]].notna().all(axis=None)
     assert told[["whole", "none"]].notna().all(axis=None)

@@ -19,7 +19,7 @@ CLOSE = 2e-5  # of the logits' standard deviation, as in test_staircase: sums in
 every_family = pytest.mark.parametrize("name", list(families.FAMILIES))
 both_ways = pytest.mark.parametrize("attention", ["sdpa", "eager"])
 SEVERAL = [n for n in families.FAMILIES if "qwen" in n or "glm" in n]  # positions a token
-WINDOWS = ["gemma3", *families.SIDE_BY_SIDE]
+WINDOWS = ["gemma3", "gemma4", *families.SIDE_BY_SIDE]
 COUNTED = [n for n in families.FAMILIES if n not in [*SEVERAL, *WINDOWS]]
 PAIRS = ("Cohere2", "Glm4vText")  # attentions that turn neighbouring channels
 START = 2  # of four layers
@@ -119,6 +119,7 @@ def by_hand(vlm, inputs, means, layer):
         shape = (keys.shape[1], width)
         key, value = means.keys[number].view(shape), means.values[number].view(shape)
         key = module.k_norm(key) if hasattr(module, "k_norm") else key
+        value = module.v_norm(value) if hasattr(module, "v_norm") else value
         keys, values = keys.clone(), values.clone()
         for row, at in image.nonzero().tolist() if number >= layer else ():
             angles = (one[row % len(one), at] for one in turned[number])

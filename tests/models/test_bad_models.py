@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import families
+import families_two
 import pytest
 import torch
 from conftest import make_sample, noise_picture
@@ -54,6 +55,8 @@ OTHER_SIZE = {  # pictures of another size than the tower's
     "aya_vision": {"size": {"height": 28, "width": 28}},
     "cohere2_vision": {"size": {"height": 28, "width": 28}},
 }
+OFF_BY_ONE |= families_two.OFF_BY_ONE
+OTHER_SIZE |= families_two.OTHER_SIZE
 OTHER_SIZE |= {"vipllava": OTHER_SIZE["llava"], "llava_next_video": OTHER_SIZE["llava_next"]}
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import families
+import families_two
 import numpy as np
 import pytest
 import torch
@@ -207,6 +208,7 @@ PROMPTS |= {
 }
 PROMPTS |= dict.fromkeys(["glm4v_moe", "glm46v"], PROMPTS["glm4v"])
 PROMPTS["idefics3"] = PROMPTS["smolvlm"]
+PROMPTS |= families_two.PROMPTS
 PARTS = {
     "{rows}": "[IMG][IMG_BREAK]" * 4 + "[IMG][IMG_END]",
     "{lines}": "<|IMG_PATCH|><|IMG_LINE_BREAK|>" * 5,

@@ -5,15 +5,17 @@ import functools
 from dataclasses import replace
 
 import families
+import families_two
 import numpy as np
 import pytest
 import torch
 import transformers as hf
 from conftest import eager_attention, make_sample, noise_picture, randomise, site_of
-from test_perturbation import MIXING, features, steps_off
+from test_perturbation import BETWEEN, MIXING, between, features, steps_off
 
 from irlib.cam.cam import llava_cam
 from irlib.hooks.hooks import rows
+from irlib.interventions.averages import image_means
 from irlib.interventions.truncation import truncate
 from irlib.models.loading import load
 
@@ -117,7 +119,15 @@ def glm4v_small():
     return with_images(tiny, size={"shortest_edge": 2 * 14 * 14, "longest_edge": 2 * 14 * 14 * 9})
 
 
+def gemma4_wide():
+    """Layers that see all have smaller heads, fewer of them for keys, and values that are keys."""
+    tiny = families_two.gemma4()
+    text = {"global_head_dim": 8, "num_global_key_value_heads": 1, "attention_k_eq_v": True}
+    return replace(tiny, text=tiny.text | text)
+
+
 UNUSUAL = {
+    "gemma4_wide": ("gemma4", gemma4_wide),
     "llava_padded": ("llava", llava_padded),
     "llava_with_class": ("llava", llava_with_class),
     "llava_siglip_mistral": ("llava", llava_siglip_mistral),
@@ -164,6 +174,8 @@ def test_places_are_right(unusual, name):
         picture = noise_picture(*size, seed=5)
         before, grid = features(local, picture)
         for x, y in draw.uniform(0.05, 0.95, (16, 2)) * size:
+            if between(grid, x, y, BETWEEN.get(UNUSUAL[name][0], 0)):
+                continue
             after, _ = features(local, inverted(picture, int(x), int(y)))
             moved.append(((int(x) + 0.5, int(y) + 0.5), grid, (after - before).norm(dim=-1)))
     off = steps_off(moved)
@@ -209,3 +221,17 @@ def test_instruments_agree_on_pictures_of_all_shapes(unusual, name):
         assert maps.heat.shape == (4, *maps.grid.shape)
         assert maps.overlay(0).shape == (*maps.picture.size[::-1], 3)
         assert len(maps.table()) == 4
+
+
+def test_means_of_layers_with_other_heads_or_without_values_are_refused(unusual):
+    vlm = replace(unusual("gemma4_wide"), model=copy.deepcopy(unusual("gemma4_wide").model))
+    sample = make_sample(noise_picture(60, 40, seed=0))
+    with pytest.raises(
+        ValueError, match=r"found no projection v_proj in Gemma4TextAttention; hide"
+    ):
+        image_means(vlm, sample)
+    for layer in vlm.decoder.layers:  # as a checkpoint with values of their own
+        if layer.self_attn.v_proj is None:
+            layer.self_attn.v_proj = layer.self_attn.k_proj
+    with pytest.raises(ValueError, match=r"found some of another width .*8, 32.*; hide"):
+        image_means(vlm, sample)
