@@ -37,6 +37,8 @@ def by_hand(vlm, whole):
         handle.remove()
     last, head = len(handles) - 1, vlm.model.get_output_embeddings()
     made = {number: head(vlm.last_norm(states)) for number, states in seen.items() if number < last}
+    if cap := getattr(vlm.model.config.get_text_config(), "final_logit_softcapping", None):
+        made = {number: cap * (one / cap).tanh() for number, one in made.items()}
     return {number: one.softmax(-1) for number, one in (made | {last: logits}).items()}
 
 
