@@ -26,7 +26,7 @@ ROWS = {
         {"own": VERMILLION, "other": BLACK},
     ),
 }
-LEFT, GAP, HIGH, PITCH, HEAD = 0.62, 0.18, 1.1, 1.62, 0.52
+LEFT, GAP, HIGH, PITCH, HEAD = 0.62, 0.18, 1.1, 1.62, 0.74
 FOOT = (
     "The states behind each layer go through the final norm and the head (logit lens). Top: share "
     "of questions whose answer's first token is the likeliest at the prompt's last row; behind the "
@@ -51,9 +51,12 @@ def lens_curves(table: pd.DataFrame, cliffs: pd.DataFrame, *, model: str, top: i
     wide = (PAGE - LEFT - EDGE - GAP * (len(tasks) - 1)) / len(tasks)
     foot = FOOT.format(top=top) + COUNTED
     figure = Drawing(HEAD + PITCH + HIGH + 0.42, title=model, foot=foot)
+    axes = figure.place(LEFT, 0, PAGE - LEFT, 0.14, frameon=False, xticks=[], yticks=[])
+    names = {"at the last row": BLUE, "on the picture": VERMILLION, "another's answer there": BLACK}
+    key(axes, names, y=1.0, size=7)
     for column, task in enumerate(tasks):
         x, mine = LEFT + column * (wide + GAP), table[table["task"] == task]
-        figure.write(x, 0.0, f"{task}, {count(mine['n'])}", fontsize=7.5, fontweight="bold")
+        figure.write(x, 0.22, f"{task}, {count(mine['n'])}", fontsize=7.5, fontweight="bold")
         for place, (row, (title, looks)) in enumerate(ROWS.items()):
             axes = figure.place(x, HEAD + place * PITCH, wide, HIGH)
             for at in cliffs.loc[cliffs["task"] == task, "layer"]:
@@ -67,7 +70,4 @@ def lens_curves(table: pd.DataFrame, cliffs: pd.DataFrame, *, model: str, top: i
                 axes.set_ylabel("questions (%)", fontsize=7, labelpad=2)
                 axes.set_title(title.format(top=top), fontsize=7)
                 figure.letter("AB"[place], EDGE, HEAD + place * PITCH)
-        if column == min(1, len(tasks) - 1):
-            names = {"the answer": VERMILLION, "another's": BLACK}
-            key(figure.axes[-1], names, y=1.17, size=6.5)
     return figure

@@ -21,7 +21,7 @@ from irlib.plots.style import (
 )
 
 LOOKS = {"image": VERMILLION, "question": BLUE, "answer": GREEN}
-NAMES = {"image": "image", "question": "question", "answer": "last row"}
+NAMES = {"image": "image's states", "question": "question's", "answer": "last row's"}
 PANELS = (
     ("the twin's states at layer L", "restored", "restored (%)", LOOKS),
     (
@@ -31,7 +31,7 @@ PANELS = (
         {"image": VERMILLION, "hidden": BLACK},
     ),
 )
-LEFT, GAP, HIGH, PITCH, HEAD = 0.62, 0.18, 1.1, 1.62, 0.4
+LEFT, GAP, HIGH, PITCH, HEAD = 0.62, 0.18, 1.1, 1.62, 0.62
 FOOT = (
     "Twins are two pictures that differ in one thing, and a question that it decides; each run is "
     "given the other's states in one segment, as layer L gets them. A: how far the twin's first "
@@ -59,9 +59,11 @@ def patching_curves(table: pd.DataFrame, *, model: str) -> Figure:
     tasks, layers = list(dict.fromkeys(table["task"])), sorted(set(table["layer"]))
     wide = (PAGE - LEFT - EDGE - GAP * (len(tasks) - 1)) / len(tasks)
     figure = Drawing(HEAD + PITCH + HIGH + 0.42, title=model, foot=FOOT + COUNTED)
+    axes = figure.place(LEFT, 0, PAGE - LEFT, 0.14, frameon=False, xticks=[], yticks=[])
+    key(axes, {NAMES[name]: colour for name, colour in LOOKS.items()}, y=1.0, size=7)
     for column, task in enumerate(tasks):
         x, mine = LEFT + column * (wide + GAP), table[table["task"] == task]
-        figure.write(x, 0.0, f"{task}, {count(mine['n'])}", fontsize=7.5, fontweight="bold")
+        figure.write(x, 0.22, f"{task}, {count(mine['n'])}", fontsize=7.5, fontweight="bold")
         for place, (title, measure, label, looks) in enumerate(PANELS):
             axes = figure.place(x, HEAD + place * PITCH, wide, HIGH)
             rows = mine[mine["measure"] == measure]
@@ -74,7 +76,4 @@ def patching_curves(table: pd.DataFrame, *, model: str) -> Figure:
                 axes.set_ylabel(label, fontsize=7, labelpad=2)
                 axes.set_title(title, fontsize=7)
                 figure.letter("AB"[place], EDGE, HEAD + place * PITCH)
-        if column == 1 or len(tasks) == 1:
-            named = {NAMES[name]: colour for name, colour in LOOKS.items()}
-            key(figure.axes[2 * column], named, y=1.17, size=6.5)
     return figure

@@ -328,6 +328,32 @@ def few_tokens(layers=LAYERS, depths=4):
     return table.assign(n=SAMPLES)
 
 
+def read_by_layer(layers=LAYERS, tasks=("pope", "textvqa", "scienceqa")):
+    """What lens_curves() takes."""
+    rows = [
+        (task, row, of, layer, value, max(0, value - 0.2), min(1, value + 0.2), SAMPLES)
+        for place, task in enumerate(tasks)
+        for row, of in (("first", "own"), ("image", "own"), ("image", "other"))
+        for layer in range(layers)
+        for value in [min(1, (layer + place) / layers) if of == "own" else 0.3]
+    ]
+    cliffs = pd.DataFrame({"task": tasks, "layer": [layers // 2, layers - 1, 0][: len(tasks)]})
+    return pd.DataFrame(rows, columns="task row of layer value low high n".split()), cliffs
+
+
+def patched_by_layer(layers=LAYERS, kinds=("presence", "reading", "chains")):
+    """What patching_curves() takes."""
+    rows = []
+    for kind in kinds:
+        for place, segment in enumerate(("image", "question", "answer", "hidden")):
+            for layer in range(layers):
+                value = (1 - layer / layers) if place in (0, 3) else layer / layers / place
+                for measure in ("restored", "flipped", "changed"):
+                    rows.append((kind, segment, layer, measure, value, value - 0.1, value + 0.1))
+    table = pd.DataFrame(rows, columns="task segment layer measure value low high".split())
+    return table.assign(n=SAMPLES)
+
+
 BUILDERS = {
     "information_flow": lambda n: plots.information_flow(depths(n), model="tiny"),
     "attention_shares": lambda n: plots.attention_shares(
@@ -392,6 +418,14 @@ BUILDERS = {
     "tokens_kept": lambda n: plots.tokens_kept(few_tokens(n), model="tiny"),
     "tokens_kept_seven": lambda n: plots.tokens_kept(few_tokens(n, 7), model="tiny"),
     "knockout_curves": lambda n: plots.knockout_curves(*cuts(n), model="tiny", window=3),
+    "lens_curves": lambda n: plots.lens_curves(*read_by_layer(n), model="tiny", top=10),
+    "lens_curves_one": lambda n: plots.lens_curves(
+        *read_by_layer(n, ("pope",)), model="tiny", top=10
+    ),
+    "patching_curves": lambda n: plots.patching_curves(patched_by_layer(n), model="tiny"),
+    "patching_curves_one": lambda n: plots.patching_curves(
+        patched_by_layer(n, ("chains",)), model="tiny"
+    ),
     "no_picture_needed": lambda n: plots.no_picture_needed(*cards(), model="tiny"),
     "generalisation": lambda n: plots.generalisation(ours(), published()),
     "explore_view": lambda n: plots.explore_view(
