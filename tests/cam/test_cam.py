@@ -9,7 +9,7 @@ from conftest import hooks_on, make_sample, noise_picture
 from torch import nn
 
 from irlib.attention import attention_flow, attention_map
-from irlib.cam.cam import _heat, llava_cam
+from irlib.cam.cam import heat_of, llava_cam
 from irlib.cam.targets import _tokens_of
 from irlib.hooks.hooks import edit
 from irlib.inputs.records import Answer
@@ -162,7 +162,7 @@ def test_heat_equals_captums_grad_cam_on_a_toy():
     a = features(picture).detach().requires_grad_(True)
     slope = torch.autograd.grad(toy[2](toy[1](a))[0, 1], a)[0]
     tokens = [x.detach().flatten(2).transpose(1, 2) for x in (a, slope)]
-    assert torch.allclose(_heat(*tokens, False, None)[0], captum.flatten(), atol=1e-6)
+    assert torch.allclose(heat_of(*tokens, False, None)[0], captum.flatten(), atol=1e-6)
 
 
 @pytest.mark.parametrize("site", ["attention", "post_attention", "mlp", "block"])

@@ -239,5 +239,5 @@ def test_gradients_that_are_no_numbers_are_refused(family, sample):
     vlm = family("llava")
     inputs = vlm.prepare(sample)
     answer = vlm.answer(inputs)
-    with pytest.raises(ValueError, match=r"gradients that are not finite.*float32; load it"):
+    with pytest.raises(ValueError, match=r"gradients .* not finite.*float32; load it"):
         llava_cam(vlm, inputs, answer, target=lambda logits: (logits.sum() * 0).sqrt())
