@@ -52,14 +52,18 @@ def test_every_family_of_transformers_without_a_row_is_told_what_is_supported(tm
 
 @pytest.mark.parametrize(("kind", "text", "found"), [
     ("qwen3_next", {"layer_types": ["linear_attention", "full_attention"] * 2}, "without att"),
+    ("gemma4_text", {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 0, "layer_types":
+     ["sliding_attention", "full_attention"] * 2}, r"borrow the keys .*\[2, 3\]"),
+    ("gemma4_text", {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 700},
+     "adds by token"),
     ("falcon_h1", {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_state": 8}, "Conv1d"),
 ])  # fmt: skip
-def test_language_model_that_no_mask_blinds_is_refused_in_a_known_family(
+def test_language_model_that_is_read_wrongly_is_refused_in_a_known_family(
     tmp_path, kind, text, found
 ):
     tiny = replace(families.llava(), kind=kind, text=text)
     folder = families.save("llava", tmp_path / kind, randomise=randomise, tiny=tiny)
-    with pytest.raises(ValueError, match=rf"language model '{kind}' with layers.*{found}.*; use a"):
+    with pytest.raises(ValueError, match=rf"language model '{kind}' with .*{found}.*; use a"):
         load(folder, device="cpu")
 
 
