@@ -142,7 +142,7 @@ FAMILIES = {  # by the model_type of config.json
         capped=True,
         refuse=refusals.gemma4,
         lacks="no small models, whose layers share keys and add to each token; no image_means where"
-        " values are keys",
+        " values are keys; with experts no map at the paper's site",
     ),
     "aria": Family(
         "Aria",

@@ -13,7 +13,7 @@ from irlib.models.adapters import without_adapter
 from irlib.models.families import FAMILIES
 from irlib.models.family import Family
 from irlib.models.processors import fill, read_processor
-from irlib.models.refusals import REFUSED, unmasked
+from irlib.models.refusals import REFUSED, unreadable
 from irlib.models.scaling import scale_head
 
 BROKEN = (
@@ -167,11 +167,11 @@ def _check_decoder(source, model, unexpected):
             f"{decoder.config.model_type!r} with {found}; use a checkpoint whose language model "
             "has decoder.layers with self_attn in each"
         )
-    if why := unmasked(decoder):
+    if why := unreadable(decoder):
         raise ValueError(
             f"asked for the model {source!r}, found the language model "
-            f"{decoder.config.model_type!r} with {why}; use a checkpoint whose language model has "
-            "attention alone"
+            f"{decoder.config.model_type!r} with {why}; use a checkpoint with another language "
+            "model"
         )
     numbers = {  # of the layers whose weights have no place
         int(found[1])

@@ -10,6 +10,8 @@ APART = (
     "pictures that are no tokens of the sequence: its layers read them by cross-attention, so that "
     "there is nothing to hide, to rank or to share attention with"
 )
+BORROWED = "what is hidden or cut in them and what is changed below could not be told apart"
+BY_TOKEN = "a layer that is run on some tokens alone would lack it"
 BOTH = "an encoder-decoder, which has no one sequence of picture, prompt and answer"
 REFUSED = {  # families of transformers that cannot be had, by model_type
     "qwen3_5": MIXED,
@@ -30,20 +32,27 @@ REFUSED = {  # families of transformers that cannot be had, by model_type
 MASKED = ("full_attention", "sliding_attention", "chunked_attention")
 
 
-def unmasked(decoder: nn.Module) -> str | None:
-    """What in a language model's layers mixes positions and heeds no mask, in words; or None.
+def unreadable(decoder: nn.Module) -> str | None:
+    """What of a language model's layers no instrument here reads rightly, in words; or None.
 
     Whatever its family says: any language model may stand in a checkpoint of a known one.
     """
-    odd = set(getattr(decoder.config, "layer_types", None) or ()) - set(MASKED)
+    config, layers = decoder.config, list(decoder.layers)
+    odd = set(getattr(config, "layer_types", None) or ()) - set(MASKED)
     filters = {
         type(part).__name__
-        for layer in decoder.layers
+        for layer in layers
         for part in layer.modules()
         if isinstance(part, nn.Conv1d | nn.RNNBase)
     }
-    found = sorted(odd | filters)
-    return f"{MIXED} ({', '.join(found)})" if found else None
+    if found := sorted(odd | filters):
+        return f"{MIXED} ({', '.join(found)})"
+    borrow = [i for i, x in enumerate(layers) if getattr(x.self_attn, "is_kv_shared_layer", False)]
+    if borrow:
+        return f"layers that borrow the keys of a layer below ({borrow}): {BORROWED}"
+    if getattr(config, "hidden_size_per_layer_input", None):
+        return f"what each layer adds by token (hidden_size_per_layer_input): {BY_TOKEN}"
+    return None
 
 
 def ovis2(config) -> str | None:
@@ -63,14 +72,12 @@ def gemma4(config) -> str | None:
     if text.num_kv_shared_layers:
         return (
             f"whose last {text.num_kv_shared_layers} layers borrow the keys of a layer below "
-            "(num_kv_shared_layers): what is hidden or cut in them alone and what is changed below "
-            f"could not be told apart; {large}"
+            f"(num_kv_shared_layers): {BORROWED}; {large}"
         )
     if text.hidden_size_per_layer_input:
         return (
             "that adds to each layer what it knows of every token (hidden_size_per_layer_input "
-            f"{text.hidden_size_per_layer_input}), which a layer run on some tokens would lack; "
-            f"{large}"
+            f"{text.hidden_size_per_layer_input}): {BY_TOKEN}; {large}"
         )
     if text.use_bidirectional_attention == "all":
         return (

@@ -5,9 +5,13 @@ from dataclasses import replace
 
 import families
 import pytest
-from conftest import randomise
+import torch
+from conftest import make_sample, noise_picture, randomise
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from irlib.cam.cam import llava_cam
+from irlib.interventions.staircase import logits_by_layer
+from irlib.interventions.truncation import truncate
 from irlib.models.families import FAMILIES
 from irlib.models.loading import load
 
@@ -52,14 +56,18 @@ def test_every_family_of_transformers_without_a_row_is_told_what_is_supported(tm
 
 @pytest.mark.parametrize(("kind", "text", "found"), [
     ("qwen3_next", {"layer_types": ["linear_attention", "full_attention"] * 2}, "without att"),
+    ("gemma4_text", {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 0, "layer_types":
+     ["sliding_attention", "full_attention"] * 2}, r"borrow the keys .*\[2, 3\]"),
+    ("gemma4_text", {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 700},
+     "adds by token"),
     ("falcon_h1", {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_state": 8}, "Conv1d"),
 ])  # fmt: skip
-def test_language_model_that_no_mask_blinds_is_refused_in_a_known_family(
+def test_language_model_that_is_read_wrongly_is_refused_in_a_known_family(
     tmp_path, kind, text, found
 ):
     tiny = replace(families.llava(), kind=kind, text=text)
     folder = families.save("llava", tmp_path / kind, randomise=randomise, tiny=tiny)
-    with pytest.raises(ValueError, match=rf"language model '{kind}' with layers.*{found}.*; use a"):
+    with pytest.raises(ValueError, match=rf"language model '{kind}' with .*{found}.*; use a"):
         load(folder, device="cpu")
 
 
@@ -75,3 +83,21 @@ def test_gemma4_whose_layers_are_not_their_own_is_refused(tmp_path, text, reason
     folder = families.save("gemma4", tmp_path / "tiny", randomise=lambda m: m, tiny=tiny)
     with pytest.raises(ValueError, match=rf"found Gemma 4 .*{reason}.*; use "):
         load(folder, device="cpu")
+
+
+def test_gemma4_with_experts_is_truncated_exactly_and_has_no_map_at_the_papers_site(tmp_path):
+    tiny = families.FAMILIES["gemma4"][1]()
+    experts = {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2}
+    tiny = replace(tiny, text=tiny.text | experts | {"moe_intermediate_size": 48})
+    vlm = load(families.save("gemma4", tmp_path / "moe", randomise=randomise, tiny=tiny))
+    inputs = vlm.prepare(make_sample(noise_picture(112, 60, seed=0)))
+    found = logits_by_layer(vlm, inputs, layers=range(1, 5), keep=3)
+    for layer, logits in zip(range(1, 5), found, strict=True):
+        with truncate(vlm, inputs, layer=layer, keep=3), torch.no_grad():
+            wanted = vlm.forward(inputs)[:, -1]
+        assert (logits - wanted).abs().max() <= 2e-5 * wanted.std()  # as in test_staircase.py
+    assert (found[0] - found[-1]).abs().max() > 0.1
+    answer = vlm.answer(inputs)
+    with pytest.raises(ValueError, match=r"site 'post_attention', found no such site .*use one of"):
+        llava_cam(vlm, inputs, answer)
+    assert llava_cam(vlm, inputs, answer, site="block").heat.shape[0] == 4
