@@ -15,7 +15,6 @@ from irlib.faces import face
 if TYPE_CHECKING:
     from irlib.attention.flow import attention_flow as attention_flow
     from irlib.attention.matrices import attention_map as attention_map
-    from irlib.attention.sinks import sink_tokens as sink_tokens
     from irlib.cam.cam import llava_cam as llava_cam
     from irlib.evidence.cliff import cliff_layer as cliff_layer
     from irlib.explorer.view import explore as explore

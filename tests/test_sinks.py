@@ -8,7 +8,8 @@ import pytest
 import torch
 from conftest import eager_attention, hooks_on, make_sample, noise_picture
 
-from irlib import attention_flow, attention_map, llava_cam, sink_tokens
+from irlib import attention_flow, attention_map, llava_cam
+from irlib.attention import sink_tokens
 from irlib.hooks.hooks import edit
 
 CHANNEL, TAU = 5, 4.0  # 64 channels reach 8 at most
