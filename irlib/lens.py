@@ -33,8 +33,8 @@ def logit_lens(
     The states behind a decoder layer go through the final norm and the head, as those behind the
     last one do (nostalgebraist 2020): there these are the model's own logits. Columns `model, task,
     sample, layer, segment, place, token, x, y, step, word, probability, rank, top`: `word` is the
-    answer's token number `step`, `rank` how many tokens of the vocabulary are likelier (0: it is
-    what these states say), `top` the likeliest `top` tokens, one string each. At the segment
+    answer's token number `step`, `rank` how many tokens, the image token aside, are likelier (0: it
+    is what these states say), `top` the likeliest `top` tokens, one string each. At the segment
     "answer" each token is read where it is predicted, at `place` = `step`; at another (system,
     image, between, user) each of them at each of its positions, `place` counted within the segment
     and `token` what stands there. An image token's middle on the picture is at `x`, `y`, in pixels
@@ -60,6 +60,11 @@ def logit_lens(
     if at not in SEGMENTS:
         raise ValueError(
             f"asked to read the states of {at!r}, found no such segment; use one of {SEGMENTS}"
+        )
+    if inputs.spans.answer.any():
+        raise ValueError(
+            "asked to read states of inputs that hold an answer, found two to read; give "
+            "the prompts alone, and their answer beside them"
         )
     answer = spelled(vlm, inputs, answer)
     whole = inputs.followed_by(answer)
@@ -105,6 +110,7 @@ def _told(vlm, states: Tensor, words: Sequence[Tensor], top: int):
     logits = unembed(vlm, vlm.last_norm(states)).float().cpu()
     check_finite("logits", logits)
     chances = logits.log_softmax(-1).exp()
+    logits[:, vlm.image_token_id] = -torch.inf  # no answer holds it
     best = logits.topk(min(top, logits.shape[1])).indices
     for one, chance, ids, first in zip(logits, chances, words, best, strict=True):
         ids = ids.long().cpu()

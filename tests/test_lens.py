@@ -108,6 +108,28 @@ def test_text_segments_name_their_tokens(tiny_llava, two):
     assert set(table["top"]) == {()}
 
 
+def test_the_image_token_is_no_rank_and_no_word(tiny_llava, two):
+    inputs = tiny_llava.prepare(two[0])
+    head = tiny_llava.model.get_output_embeddings()
+    answer, before = tiny_llava.answer(inputs), head.weight.data.clone()
+    try:
+        head.weight.data[tiny_llava.image_token_id] = 100 * head.weight.data[answer.ids[0][0]]
+        table = logit_lens(tiny_llava, inputs, answer, layers=[3])
+    finally:
+        head.weight.data = before
+    first = table[table["step"] == 0].iloc[0]
+    assert first["rank"] == 0
+    assert first["probability"] < 0.5  # what the model's own softmax leaves
+    assert all("<image>" not in top for top in table["top"])
+
+
+def test_inputs_that_hold_an_answer_are_refused(tiny_llava, two):
+    inputs = tiny_llava.prepare(two[0])
+    whole = inputs.followed_by(tiny_llava.answer(inputs))
+    with pytest.raises(ValueError, match="hold an answer"):
+        logit_lens(tiny_llava, whole, "cat")
+
+
 def test_an_empty_answer_has_no_row(tiny_llava, two):
     inputs = tiny_llava.prepare(two)
     said = tiny_llava.answer(inputs, max_new_tokens=1)

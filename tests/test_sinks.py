@@ -138,6 +138,17 @@ def test_a_matrix_a_head_is_eagers(tiny_llava, sample):
     assert np.allclose(parts.weights, maps.weights, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["idefics3", "llava", "mistral3"])
+def test_whatever_is_marked_shares_sum_to_one(family, two, name):
+    vlm = family(name)
+    inputs = vlm.prepare(two)
+    marked = torch.rand(2, inputs.length, generator=torch.Generator().manual_seed(0)) < 0.5
+    marked |= inputs.spans.between
+    table = attention_flow(vlm, inputs, vlm.answer(inputs), sinks=marked)
+    sums = table.groupby(["sample", "layer"])[["share", "uniform"]].sum()
+    assert np.allclose(sums, 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["llava", "llava_next", "internvl"])
 def test_hollow_cells_are_outlines_and_scale_nothing(family, sample, name):
     vlm = family(name)
@@ -155,6 +166,9 @@ def test_hollow_cells_are_outlines_and_scale_nothing(family, sample, name):
     assert not np.array_equal(less.overlay(1), maps.overlay(1))
     x0, y0 = maps.grid.cells[hottest][:2].round().astype(int)
     assert less.overlay(1)[y0, x0].tolist() == [255, 255, 255]
+    again = np.roll(tokens, 1)
+    both = less.without(again).hollow
+    assert np.array_equal(both, less.hollow | maps.without(again).hollow)
     none = maps.without(np.zeros_like(tokens))
     assert np.array_equal(none.overlay(1), maps.overlay(1))
 
@@ -182,6 +196,9 @@ def test_wrong_masks_are_refused(tiny_llava, family, sample):
         attention_flow(tiny_llava, inputs, answer, sinks=torch.zeros(1, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="tell sinks apart"):
         attention_flow(tiny_llava, inputs, answer, sinks=torch.zeros(1, inputs.length))
+    for wrong in (torch.rand(4, 1, inputs.length), torch.zeros(3, 1, inputs.length) > 0):
+        with pytest.raises(ValueError, match="tell sinks apart"):
+            attention_flow(tiny_llava, inputs, answer, sinks=wrong)
     maps = llava_cam(tiny_llava, inputs, answer)
     with pytest.raises(ValueError, match="one bool a token"):
         maps.without(np.zeros(5, bool))

@@ -75,7 +75,7 @@ def attention_flow(
     keys = torch.stack([getattr(whole.spans, name) for name in segments], -1)
     homes = [dict(zip(segments, segments, strict=True)) for _ in inputs.samples]
     if sinks is not None:
-        segments, keys = _sinks_apart(segments, keys, sinks, inputs)
+        segments, keys = _sinks_apart(segments, keys, sinks, inputs, vlm.n_layers)
         homes = [dict(zip(segments, segments, strict=True)) for _ in inputs.samples]
     if first:
         segments, keys, held = _first_apart(segments, keys)
@@ -145,19 +145,19 @@ def _first_apart(segments, keys):
     return ("first", *segments), keys, held
 
 
-def _sinks_apart(segments, keys, sinks, inputs):
+def _sinks_apart(segments, keys, sinks, inputs, n_layers):
     """Segments with their sinks behind them, and the masks `[row, position, segment]` of both."""
-    sinks = torch.as_tensor(sinks)
-    sinks = sinks.any(0) if sinks.ndim == 3 else sinks
-    wanted = [len(inputs), inputs.length]
-    if sinks.dtype != torch.bool or list(sinks.shape) != wanted:
+    sinks, wanted = torch.as_tensor(sinks), [len(inputs), inputs.length]
+    fits = sinks.dtype == torch.bool and list(sinks.shape) in (wanted, [n_layers, *wanted])
+    if not fits:
         raise ValueError(
             f"asked to tell sinks apart, found a mask {list(sinks.shape)} of {sinks.dtype} for "
             f"prompts {wanted}; give sink_tokens(vlm, inputs), or bools [row, position]"
         )
+    sinks = sinks.any(0) if sinks.ndim == 3 else sinks
     more = keys.shape[1] - inputs.length
     sinks = torch.nn.functional.pad(sinks, (0, more)).to(keys.device)[..., None]
-    names = [name for name in segments if name in ("system", "image", "user")]
+    names = [name for name in segments if name != "answer"]
     held = keys[..., [segments.index(name) for name in names]]
     return (*segments, *(f"{name} sink" for name in names)), torch.cat(
         [keys & ~sinks, held & sinks], -1

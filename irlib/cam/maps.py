@@ -91,7 +91,8 @@ class Maps:
                 "asked to draw image tokens hollow, found tokens without a place on the picture; "
                 "leave them as they are"
             )
-        return replace(self, hollow=self.grid.lay(tokens.astype(float)) > 0)
+        hollow = self.grid.lay(tokens.astype(float)) > 0
+        return replace(self, hollow=hollow if self.hollow is None else hollow | self.hollow)
 
     def overlay(
         self,

@@ -27,8 +27,8 @@ def readable(
     Read by `logit_lens`. Columns `model, task, sample, picture, row, of, layer, readable` (1 or 0).
     `row` is "first": the token is the likeliest at the prompt's last position; or "image": it is
     among the `top` likeliest at one image token or more. `of` is "own", or "other": the same of the
-    answer to another of these samples of the task, the next that begins with another token, which
-    is what chance and the habits of the model reach. Samples whose answer is empty are left out,
+    answer to another of these samples of the task, the next one, which may be the same: what the
+    lens reads whatever is asked is read as often there. Samples whose answer is empty are left out,
     and named in the log. Raises `ValueError` for samples without a picture and layers out of range.
 
     >>> from irlib import load, load_task
@@ -56,7 +56,7 @@ def readable(
     for place, (sample, inputs, answer) in enumerate(tqdm(asked, desc="lens", disable=None)):
         said = {"own": answer}
         following = asked[place + 1 :] + asked[:place]
-        others = (a for s, _, a in following if s.task == sample.task and a.ids[0] != answer.ids[0])
+        others = (a for s, _, a in following if s.task == sample.task)
         if (other := next(others, None)) is not None:
             said["other"] = Answer(other.ids, other.texts, reader=vlm.reader)
         head = {"model": vlm.name, "task": sample.task, "sample": sample.key}

@@ -14,13 +14,14 @@ from irlib.evidence.means import mean_effect
 from irlib.interventions.patching import patched_logits
 from irlib.interventions.staircase import logits_by_layer
 from irlib.sweeps.scoring import scorer
+from irlib.tasks.pictures import identify
 from irlib.tasks.samples import Sample
 
 log = logging.getLogger(__name__)
 
 HIDDEN = "hidden"
 """Beside the segments: the image hidden from the layer on, `truncate`."""
-COLUMNS = "model task pair sample segment layer restored flipped changed".split()
+COLUMNS = "model task pair picture sample segment layer restored flipped changed".split()
 Pair = tuple[Sample, Sample]
 
 
@@ -63,11 +64,11 @@ def restoration(
 
     Two samples ask the same about pictures that differ in one thing. Each gets, at one layer, the
     states of the other at the image, the question or the prompt's last position (`patch`). Columns
-    `model, task, pair, sample, segment, layer, restored, flipped, changed`: d is the logit of the
-    twin's first token minus that of the own; `restored` is d's way from the own run (0) to the
-    twin's (1); `flipped` is 1 where the twin's token has become the likeliest, `changed` where the
-    own is not any more. The segment "hidden" is the image hidden from the layer on: what the model
-    cannot do without, where patching shows what it uses. Layers are 0-based, all if None.
+    `model, task, pair, picture, sample, segment, layer, restored, flipped, changed`: d is the logit
+    of the twin's first token minus that of the own; `restored` is d's way from the own run (0) to
+    the twin's (1); `flipped` is 1 where the twin's token has become the likeliest, `changed` where
+    the own is not any more. The segment "hidden" is the image hidden from the layer on: what the
+    model cannot do without, where patching shows what it uses. Layers are 0-based, all if None.
     Both answers must be right, and begin with other tokens; a pair where they are not is left out,
     and named in the log. On the two measures: Heimersheim and Nanda 2024, arXiv 2404.15255.
 
@@ -81,7 +82,7 @@ def restoration(
     >>> table[["segment", "layer", "flipped"]].values.tolist()[0]
     ['image', 0, 1.0]
     """
-    pairs = list(pairs)
+    pairs = [pairs] if pairs and isinstance(pairs[0], Sample) else list(pairs)
     segments = (segments,) if isinstance(segments, str) else tuple(dict.fromkeys(segments))
     layers = range(vlm.n_layers) if layers is None else layers
     layers = list(dict.fromkeys(doors.counts("layers", layers, most=vlm.n_layers - 1, some=True)))
@@ -114,12 +115,21 @@ def restoration(
         }
         made[HIDDEN] = logits_by_layer(vlm, inputs, layers=layers)
         name = pair[0].key.removesuffix("-a")
+        both = " ".join(sorted(identify(sample.image) for sample in pair))
         for segment, every in made.items():
             for layer, logits in zip(layers, every, strict=True):
                 moved = (_ahead(logits, other, own) - before) / apart
                 best = logits.float().index_fill(1, _banned(vlm), -torch.inf).argmax(1).cpu()
                 for row, sample in enumerate(pair):
-                    head = (vlm.name, sample.kind or sample.task, name, sample.key, segment, layer)
+                    head = (
+                        vlm.name,
+                        sample.kind or sample.task,
+                        name,
+                        both,
+                        sample.key,
+                        segment,
+                        layer,
+                    )
                     ends = float(best[row] == other[row]), float(best[row] != own[row])
                     table.append((*head, moved[row].item(), *ends))
     return pd.DataFrame(table, columns=COLUMNS)
@@ -129,11 +139,12 @@ def by_layer(table: pd.DataFrame) -> pd.DataFrame:
     """Return the means of `restoration` over pairs: a row a task, segment, layer and measure.
 
     Columns `task, segment, layer, measure, value, low, high, n`, of `restored` with Student's t, of
-    `flipped` and `changed` with an exact interval; n counts pairs, each the mean of its two sides.
+    `flipped` and `changed` with an exact interval; n counts pairs of pictures, each the mean of its
+    two sides.
     """
     made = []
     for group, rows in table.groupby(["task", "segment", "layer"], sort=False):
-        each = rows.groupby("pair")[["restored", "flipped", "changed"]].mean()
+        each = rows.groupby("picture")[["restored", "flipped", "changed"]].mean()
         found = {name: estimate(each[name], within=(0, 1)) for name in ("flipped", "changed")}
         found["restored"] = mean_effect(each["restored"])
         made += [(*group, name, e.value, e.low, e.high, e.units) for name, e in found.items()]

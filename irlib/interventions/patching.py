@@ -1,7 +1,8 @@
 """Put states of one run into another: where a layer's image, question or last row come from."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,8 +17,10 @@ from irlib.interventions.likelihood import Changed
 from irlib.interventions.prefill import Run, run
 from irlib.interventions.recognising import following
 from irlib.interventions.staircase import changed_answers, changed_logits
+from irlib.tasks.pictures import identify
 
 SEGMENTS = ("system", "image", "question", "answer")
+OPEN: ContextVar[tuple] = ContextVar("models that are being patched", default=())
 
 
 @contextmanager
@@ -33,13 +36,15 @@ def patch(
     in their order; they may stand elsewhere, and a donor may have one row for all. `layer` is
     0-based; several are each exchanged. Works in one forward and in generation, on these inputs
     alone or followed by an answer, or on rows taken from them; tokens behind the prompt keep their
-    own states. Activation patching: Meng et al. 2022, arXiv 2202.05262; Zhang and Nanda 2024,
-    arXiv 2309.16042. What a family adds to its image rows between layers (Qwen3-VL) is added to
-    patched rows too, and is the own picture's.
+    own states. The donor runs as the block is entered, inside whatever is open. Activation
+    patching: Meng et al. 2022, arXiv 2202.05262; Zhang and Nanda 2024, arXiv 2309.16042. What a
+    family adds to its image rows between layers (Qwen3-VL) is added to patched rows too, and is the
+    own picture's.
 
     Raises `ValueError` for another segment, for one that a row does not have or that is not as long
-    in the donor, for layers out of range, for a donor of another number of rows, and for a run on
-    other inputs.
+    in the donor, for an image that is cut into other rows and columns, for layers out of range, for
+    a donor of another number of rows, for equal rows with other donors, inside another `patch` of
+    the same model, and for a run on other inputs.
 
     >>> from irlib import load
     >>> vlm = load("mini-llava")
@@ -50,8 +55,14 @@ def patch(
     True
     """
     layers = layer if hasattr(layer, "__iter__") else [layer]
-    layers = doors.counts("layer", layers, most=vlm.n_layers - 1)
+    layers = doors.counts("layer", layers, most=vlm.n_layers - 1, some=True)
+    if any(model is vlm.model for model in OPEN.get()):
+        raise ValueError(
+            f"asked to patch {vlm.name} inside another patch of it, found that the donor's "
+            "run would be patched too; close the other block first"
+        )
     change = Patch.of(vlm, inputs, donor, segment)
+    _check_apart(inputs, change.donor)
     inputs, given = vlm.encode(inputs), change.given(vlm, layers)
     where, sizes = change.where(inputs), change.where(inputs).sum(1).tolist()
     given = {number: states.split(sizes) for number, states in given.items()}
@@ -67,8 +78,12 @@ def patch(
             states[:, : mask.shape[1]][mask.to(states.device)] = new.to(states)
             return (states, *args[1:]), kwargs
 
-        with edit({number: vlm.decoder.layers[number] for number in layers}, put, at="input"):
-            yield
+        token = OPEN.set((*OPEN.get(), vlm.model))
+        try:
+            with edit({number: vlm.decoder.layers[number] for number in layers}, put, at="input"):
+                yield
+        finally:
+            OPEN.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +127,14 @@ class Patch(Change):
                     f"{self.segment} has as many, or patch another segment"
                 )
 
+        for grid, other in zip(inputs.grids, self.donor.grids, strict=True):
+            shapes = [[view.shape for view in one.views] for one in (grid, other) if one]
+            if self.segment == "image" and len(shapes) == 2 and shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"asked to patch the image, found tokens in rows and columns {shapes[0]}, and "
+                    f"{shapes[1]} in the donor; give pictures of the same proportions"
+                )
+
     def where(self, inputs: Inputs) -> Tensor:
         """The positions whose states are exchanged: a mask `[row, position]`."""
         return segments_of(inputs)[self.segment]
@@ -145,10 +168,30 @@ class Patch(Change):
             states[layer][here.to(own.device)] = given[layer].to(own)
         return replace(made, states=states)
 
-    def inside(self, vlm, inputs: Inputs, layer: int):
+    def inside(self, vlm, inputs: Inputs, layer: int) -> AbstractContextManager:
         """The block in which whatever runs is changed; nothing at the layer behind the last."""
-        layers = range(layer, min(layer + 1, vlm.n_layers))
-        return patch(vlm, inputs, self.donor, segment=self.segment, layer=layers)
+        if layer == vlm.n_layers:
+            return nullcontext()
+        return patch(vlm, inputs, self.donor, segment=self.segment, layer=layer)
+
+
+def _check_apart(inputs, donor) -> None:
+    """Refuse equal rows with other donors: in a run nothing tells which of them is which."""
+    known = {}
+    for row, (one, other) in enumerate(zip(*map(_rows, (inputs, donor)), strict=True)):
+        first, before = known.setdefault(one, (row, other))
+        if before != other:
+            raise ValueError(
+                f"asked to patch the rows {first} and {row}, found that they are equal and their "
+                "donors are not; patch them in blocks of their own, or use patched_answers"
+            )
+
+
+def _rows(inputs) -> list[tuple]:
+    """What tells the rows of inputs apart: their tokens and pictures."""
+    ids = [tuple(row) for row in inputs.text["input_ids"].tolist()]
+    pictures = [identify(sample.image) for sample in inputs.samples]
+    return list(zip(ids, pictures, strict=True))
 
 
 def patched_logits(

@@ -29,11 +29,11 @@ ROWS = {
 LEFT, GAP, HIGH, PITCH, HEAD = 0.62, 0.18, 1.1, 1.62, 0.74
 FOOT = (
     "The states behind each layer go through the final norm and the head (logit lens). Top: share "
-    "of questions whose answer's first token is the likeliest at the prompt's last row; behind the "
-    "last layer it is, as a matter of course. Bottom: share of questions where it is among the "
-    "{top} likeliest at one image token or more; dashed: the same of another question's answer, "
-    "which is what chance and the model's habits reach. Grey line: the cliff on these questions "
-    "(certified limits: figure 5). Bands: exact 95 % interval over pictures. "
+    "of questions whose answer's first token is the likeliest at the prompt's last row; behind "
+    "the last layer it is, as a matter of course. Bottom: share of questions where it is among "
+    "the {top} likeliest at one image token or more; dashed: the same of another question's "
+    "answer (which may be the same word): what is read whatever is asked. Grey line: the cliff on "
+    "these questions (certified limits: figure 5). Bands: exact 95 % interval over pictures. "
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -26,7 +25,7 @@ PANELS = (
     ("the twin's states at layer L", "restored", "restored (%)", LOOKS),
     (
         "the same, and the image hidden\nfrom layer L on (dashed)",
-        "turned",
+        "changed",
         "answers (%)",
         {"image": VERMILLION, "hidden": BLACK},
     ),
@@ -36,9 +35,9 @@ FOOT = (
     "Twins are two pictures that differ in one thing, and a question that it decides; each run is "
     "given the other's states in one segment, as layer L gets them. A: how far the twin's first "
     "token has come ahead of the own one, 0 % in the own run, 100 % in the twin's; means, 95 % "
-    "interval by Student's t. B: answers that become the twin's with its image, and (dashed) that "
-    "change with the image hidden: what the image still carries, and what the answer cannot do "
-    "without; exact 95 % intervals over pairs. Both answers of a pair are right. "
+    "interval by Student's t. B: answers that change with the twin's image, and (dashed) with the "
+    "image hidden: what the image still carries, and what the answer cannot do without; exact 95 "
+    "% intervals over pairs. Both answers of a pair are right. "
 )
 
 
@@ -47,15 +46,11 @@ def patching_curves(table: pd.DataFrame, *, model: str) -> Figure:
     """Return what patched states restore by layer: a column a kind of twins, hiding below.
 
     `table` has `task, segment, layer, measure, value, low, high, n`, as `restoration.by_layer`
-    makes it: segments image, question, answer and hidden, measures restored, flipped and changed.
+    makes it: segments image, question, answer and hidden, measures restored and changed.
     Layers are 0-based.
     """
     columns = ("task", "segment", "layer", "measure", "value", "low", "high", "n")
     require(table, columns, "patching_curves()")
-    # what the image brings is flipped, what hiding does is changed
-    turned = np.where(table["segment"] == "hidden", "changed", "flipped")
-    turned = table[table["measure"] == turned].assign(measure="turned")
-    table = pd.concat([table[table["measure"] == "restored"], turned])
     tasks, layers = list(dict.fromkeys(table["task"])), sorted(set(table["layer"]))
     wide = (PAGE - LEFT - EDGE - GAP * (len(tasks) - 1)) / len(tasks)
     figure = Drawing(HEAD + PITCH + HIGH + 0.42, title=model, foot=FOOT + COUNTED)

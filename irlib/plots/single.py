@@ -86,10 +86,12 @@ def draw_shares(axes: Axes, table: pd.DataFrame, *, layer: int | None = None) ->
     """Draw shares stacked by layer, each named at its end; one `layer` marked, with its numbers."""
     depth = int(table["layer"].max()) + 1
     bottom, ends = pd.Series(0.0, index=sorted(table["layer"].unique())), []
-    for name, colour in SEGMENTS.items():
+    looks = {name + end: colour for name, colour in SEGMENTS.items() for end in ("", " sink")}
+    for name, colour in looks.items():
         share = table[table["segment"] == name].groupby("layer")["share"].mean()
         share = share.reindex(bottom.index).fillna(0.0)
-        axes.bar(share.index, share, 0.85, bottom=bottom, color=colour, lw=0)
+        hatch = "////" if name.endswith(" sink") else None
+        axes.bar(share.index, share, 0.85, bottom=bottom, color=colour, lw=0, hatch=hatch)
         if share.max() > 0.005:
             at = depth - 1 if layer is None else layer
             number = "" if layer is None else f"\n{100 * share[layer]:.0f} %"

@@ -24,8 +24,7 @@ def test_a_cell_is_what_the_lens_says_of_the_first_token(mini, samples):
     assert len({answer.ids[0].item() for answer in said}) > 1
     for place, sample in enumerate(samples):
         inputs, mine = mini.prepare(sample), table[table["sample"] == sample.key]
-        following = [said[(place + step) % 3] for step in (1, 2)]
-        other = next(one for one in following if one.ids[0] != said[place].ids[0])
+        other = said[(place + 1) % 3]  # as it comes: it may be the same word
         for row, of, at, answer, most in (
             ("first", "own", "answer", said[place], 1),
             ("image", "own", "image", said[place], 5),
@@ -42,8 +41,11 @@ def test_behind_the_last_layer_the_last_row_says_the_answer(mini, samples):
     assert set(table.loc[table["row"] == "first", "readable"]) == {1}
 
 
-def test_answers_that_begin_alike_have_no_other(mini, samples):
-    assert set(readable.readable(mini, [samples[0]] * 2, layers=[0])["of"]) == {"own"}
+def test_another_answer_may_be_the_same_word_and_one_question_has_none(mini, samples):
+    table = readable.readable(mini, [samples[0]] * 2, layers=[0])
+    image = table[table["row"] == "image"].groupby("of")["readable"].sum()
+    assert image["own"] == image["other"]
+    assert set(readable.readable(mini, samples[0], layers=[0])["of"]) == {"own"}
 
 
 def test_a_share_is_over_pictures(mini, samples):

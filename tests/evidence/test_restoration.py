@@ -52,6 +52,14 @@ def test_the_image_before_layer_0_brings_all_and_the_last_row_nothing(mini, pair
     assert table.max()["answer"] == pytest.approx(0, abs=1e-3)
 
 
+def test_a_pair_given_both_ways_is_one_and_one_pair_will_do(mini, pairs):
+    both = restoration.restoration(mini, [pairs[0], pairs[0][::-1]], layers=[0])
+    one = restoration.restoration(mini, pairs[0], layers=[0])
+    assert set(restoration.by_layer(both)["n"]) == {1}
+    wanted = restoration.by_layer(one).drop(columns=["low", "high"])
+    assert restoration.by_layer(both).drop(columns=["low", "high"]).equals(wanted)
+
+
 def test_twins_are_two_of_a_name(pairs):
     every = [sample for pair in pairs[:2] for sample in pair]
     assert restoration.twins(every[::-1]) == pairs[:2]
@@ -88,7 +96,7 @@ def test_what_are_no_twins_is_refused(tiny_llava, which):
 
 def test_a_pair_is_one_number_for_both_its_sides():
     told = {
-        "pair": ["p", "p", "q", "q"], "task": "own", "segment": "image", "layer": 0,
+        "picture": ["p", "p", "q", "q"], "task": "own", "segment": "image", "layer": 0,
         "restored": [0.0, 0.5, 1.0, 1.0], "flipped": [0, 1, 1, 1], "changed": [1, 1, 1, 1],
     }  # fmt: skip
     table = restoration.by_layer(pd.DataFrame(told)).set_index("measure")

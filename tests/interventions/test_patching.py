@@ -177,6 +177,7 @@ def test_truncation_is_what_it_was_beside_it(tiny_llava, two):
         ({"layer": 4}, "layer"),
         ({"layer": -1}, "layer"),
         ({"layer": 0.5}, "layer"),
+        ({"layer": []}, "layer"),
         ({"donor": "three"}, "a donor of 3"),
         ({"donor": "longer", "segment": "question"}, "positions and"),
         ({"donor": "larger"}, "positions and"),
@@ -199,6 +200,48 @@ def test_what_cannot_be_patched_is_refused(family, two, text_sample, options, wo
     with pytest.raises((ValueError, TypeError), match=words), patch(vlm, inputs, donor, **options):
         pass
     assert hooks_on(vlm.decoder) == 0
+
+
+def test_a_patch_in_a_patch_is_refused_and_the_first_goes_on(tiny_llava, two, twins):
+    inputs, donor = tiny_llava.prepare(two), tiny_llava.prepare(twins)
+    with torch.no_grad(), patch(tiny_llava, inputs, donor, layer=0):
+        before = tiny_llava.forward(inputs)[:, -1]
+        with (
+            pytest.raises(ValueError, match="inside another patch"),
+            patch(tiny_llava, inputs, inputs.take([1, 0]), segment="answer", layer=3),
+        ):
+            pass
+        assert torch.equal(tiny_llava.forward(inputs)[:, -1], before)
+    with patch(tiny_llava, inputs, donor, layer=0):  # it is over
+        pass
+
+
+def test_equal_rows_with_other_donors_are_refused_in_a_block_and_exact_at_once(
+    tiny_llava, two, twins
+):
+    inputs, donor = tiny_llava.prepare([two[0]] * 2), tiny_llava.prepare([two[0], twins[0]])
+    with (
+        pytest.raises(ValueError, match="their donors are not"),
+        patch(tiny_llava, inputs, donor, layer=1),
+    ):
+        pass
+    found = patched_logits(tiny_llava, inputs, donor, layers=[1])[0]
+    for row in (0, 1):
+        one = [some.take([row]) for some in (inputs, donor)]
+        wanted = naive(tiny_llava, *one, "image", 1)[0]
+        assert (found[row] - wanted).abs().max() <= CLOSE * wanted.std()
+
+
+def test_pictures_cut_into_other_rows_and_columns_are_refused(family, two):
+    vlm = family("qwen2_vl")
+    wide, high = (
+        vlm.prepare(replace(two[0], image=noise_picture(*size, seed=1)))
+        for size in ((112, 448), (448, 112))
+    )
+    assert wide.spans.image.sum() == high.spans.image.sum()
+    with pytest.raises(ValueError, match="same proportions"):
+        patched_logits(vlm, wide, high, layers=[0])
+    patched_logits(vlm, wide, high, segment="question", layers=[0])
 
 
 def test_other_inputs_in_the_block_are_refused(tiny_llava, two, twins):
