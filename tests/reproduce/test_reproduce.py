@@ -388,7 +388,14 @@ def test_the_gallery_tells_what_figures_say_and_claims_came_to_and_leaves_all_el
         "<!-- claims -->\n{}\n<!-- /claims -->\nend\n"
     )
     (tmp_path / "README.md").write_text(before.format("old", "old"))
+    (tmp_path / "docs").mkdir()
+    families = "# F\n<!-- families -->\n{}\n<!-- /families -->\nend\n"
+    (tmp_path / "docs/families.md").write_text(families.format("old"))
     assert cli.main(["gallery"]) == 0
+    page = (tmp_path / "docs/families.md").read_text()
+    assert "| llava | LLaVA-1.5 |" in page
+    assert page.startswith("# F\n<!-- families -->\n| model_type |")
+    assert page.endswith("\n<!-- /families -->\nend\n")
     text = (tmp_path / "README.md").read_text()
     table = "| claim | m |\n|---|---|\n| C1.a: It falls. | **shown**, 0.50 [0.40, 0.60], n = 30 |"
     table += "\n| C1.b: It stays. | pope: **refuted**, 0.10 [0.00, 0.20], n = 30"
