@@ -288,7 +288,7 @@ def test_weights_that_are_no_numbers_are_refused(tiny_llava, mixed):
 
 
 def test_numbers_that_end_with_the_picture_hidden_are_refused(tiny_llava, sample, monkeypatch):
-    monkeypatch.setattr(climbing, "head", lambda vlm, states: states * torch.nan)
+    monkeypatch.setattr(climbing, "unembed", lambda vlm, states: states * torch.nan)
     with pytest.raises(ValueError, match=r"logits that are not finite numbers"):
         logits_by_layer(tiny_llava, tiny_llava.prepare(sample), layers=[0])
 
