@@ -20,9 +20,9 @@ def sink_tokens(
     """Which tokens are attention sinks: a mask `[layer, row, position]` of the prompts.
 
     `rule="states"` (Kang et al. 2025, arXiv 2503.03321, eq. 4 and 5): a state's channels over their
-    root mean square, phi = max over the sink channels of |x| / rms(x), at least `tau` (20, theirs).
-    The sink channels of a layer are those at which the prompt's first token has as much (Sun et al.
-    2024, arXiv 2402.17762), so that it is the first of the sinks. x is what the layer is given. No
+    root mean square, phi = the largest `abs(x) / rms(x)` of the sink channels, at least `tau` (20,
+    theirs). The sink channels of a layer are those at which the prompt's first token has as much
+    (Sun et al. 2024, arXiv 2402.17762), so that it is the first of the sinks. x is what the layer is given. No
     state reaches sqrt(channels), which in a narrow model is less than 20.
 
     `rule="mass"`: image tokens alone, told by attention over questions. A token is a sink where the
