@@ -22,8 +22,8 @@ def sink_tokens(
     `rule="states"` (Kang et al. 2025, arXiv 2503.03321, eq. 4 and 5): a state's channels over their
     root mean square, phi = the largest `abs(x) / rms(x)` of the sink channels, at least `tau` (20,
     theirs). The sink channels of a layer are those at which the prompt's first token has as much
-    (Sun et al. 2024, arXiv 2402.17762), so that it is the first of the sinks. x is what the layer is given. No
-    state reaches sqrt(channels), which in a narrow model is less than 20.
+    (Sun et al. 2024, arXiv 2402.17762), so that it is the first of the sinks. x is what the layer
+    is given. No state reaches sqrt(channels), which in a narrow model is less than 20.
 
     `rule="mass"`: image tokens alone, told by attention over questions. A token is a sink where the
     prompt's last row gives it at least `times` the even share of what it sees, mean over heads, for
