@@ -6,8 +6,8 @@ import torch
 
 from benchmarks import alternatives, command
 from benchmarks.agreements import agreement, closeness
-from benchmarks.measure import Contender, compare
-from benchmarks.models import Subject, subjects
+from benchmarks.measure import Contender
+from benchmarks.models import Subject
 from benchmarks.settings import Settings
 from irlib.attention import attention_flow
 from irlib.hooks.hooks import rows
@@ -16,12 +16,7 @@ from irlib.inputs.records import SEGMENTS
 TITLE = "Attention flow, all layers"
 
 
-def measured(settings: Settings) -> list[dict]:
-    """One comparison for each subject."""
-    return [measure(subject, settings) for subject in subjects(settings)]
-
-
-def contenders(subject: Subject) -> list[Contender]:
+def contenders(subject: Subject, settings: Settings) -> list[Contender]:
     """irlib's way, a plain forward, and transformers' own way."""
     vlm, answer = subject.vlm, subject.answer
     inputs = vlm.encode(subject.inputs)
@@ -57,15 +52,12 @@ def contenders(subject: Subject) -> list[Contender]:
     ]
 
 
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
-    told = compare(
-        contenders(subject), runs=settings.runs, device=settings.device, clock=settings.clock
-    )
+def memory(subject: Subject, told: dict) -> dict:
+    """What the probe leaves behind, beside every attention matrix."""
     vlm, inputs = subject.vlm, subject.vlm.encode(subject.inputs)
     ours, most = probed(vlm, inputs.followed_by(subject.answer))
     _, held = alternatives.output_attentions(vlm, inputs, subject.answer)
-    bytes_told = {
+    return {
         "irlib_held_mb": ours / 1e6,
         "irlib_one_layer_at_a_time_mb": most / 1e6,
         "output_attentions_mb": held / 1e6,
@@ -74,7 +66,6 @@ def measure(subject: Subject, settings: Settings) -> dict:
         "bound": "the answer's rows of one layer at a time: heads x answer tokens x length x 4 "
         "bytes, against layers x heads x length x length x the dtype's",
     }
-    return subject.told | told | {"memory": bytes_told}
 
 
 @torch.no_grad()

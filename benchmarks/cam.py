@@ -7,20 +7,20 @@ import torch
 
 from benchmarks import alternatives, command, counts, libraries
 from benchmarks.agreements import agreement, closeness
-from benchmarks.measure import Contender, compare, evenly
-from benchmarks.models import Subject, subjects
+from benchmarks.measure import Contender, evenly
+from benchmarks.models import Subject
 from benchmarks.settings import Settings
 from irlib.cam.cam import llava_cam
 
 TITLE = "LLaVA-CAM, all layers"
 
 
-def measured(settings: Settings) -> list[dict]:
-    """One comparison for each subject."""
-    return [measure(subject, settings) for subject in subjects(settings)]
-
-
 def contenders(subject: Subject, settings: Settings) -> list[Contender]:
+    """irlib's way and all that it is measured against."""
+    return [*without_libraries(subject, settings), *from_libraries(subject, settings)]
+
+
+def without_libraries(subject: Subject, settings: Settings) -> list[Contender]:
     """irlib's way, one plain forward and backward, and the loop over layers."""
     vlm, inputs, answer = subject.vlm, subject.inputs, subject.answer
     n, length = vlm.n_layers, inputs.length + len(answer.ids[0])
@@ -105,15 +105,9 @@ def _loop(n, length, settings):
     return timed, {"count": whole, "scale": scale, "passes": passes}
 
 
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
+def memory(subject: Subject, told: dict) -> dict:
+    """What each way keeps for its backward, and the peak expected of irlib's."""
     vlm, inputs, answer, n = subject.vlm, subject.inputs, subject.answer, subject.vlm.n_layers
-    told = compare(
-        [*contenders(subject, settings), *from_libraries(subject, settings)],
-        runs=settings.runs,
-        device=settings.device,
-        clock=settings.clock,
-    )
     saved = {
         "irlib": kept_for_backward(vlm, lambda: llava_cam(vlm, inputs, answer)),
         "one plain forward and backward": kept_for_backward(
@@ -126,14 +120,13 @@ def measure(subject: Subject, settings: Settings) -> dict:
     width = vlm.model.config.get_text_config().hidden_size
     maps = 2 * n * int(inputs.spans.image.sum()) * width * 4 / 1e6
     plain = told["rows"][1]["whole_once"]["peak_mb"]
-    bytes_told = {
+    return {
         "kept_for_backward_mb": saved,
         "features_and_slopes_mb": round(maps, 1),
         "expected_peak_mb": plain and round(plain + 2 * maps, 1),
         "bound": "the peak of a plain forward and backward, and features and slopes of the image "
         "tokens (2 x layers x image tokens x channels x 4 bytes) as they come and stacked",
     }
-    return subject.told | told | {"memory": bytes_told}
 
 
 def kept_for_backward(vlm, run) -> float:

@@ -11,12 +11,14 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from benchmarks import measure, tables
+from benchmarks.models import subjects
 from benchmarks.settings import QUICK, Settings
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,8 +30,10 @@ def run(
 ) -> list[dict]:
     """Measure the comparisons one after another; `folder` None writes no file.
 
-    A script has TITLE and measured(settings); one with save(comparisons, ...) draws them too, one
-    with text(results) tells them in its own way.
+    A script has TITLE and contenders(subject, settings), compared on each subject, with
+    memory(subject, comparison) where there is more to tell of it; or measured(settings), which
+    gives its comparisons itself. One with save(comparisons, ...) draws them too, one with
+    text(results) tells them in its own way.
     """
     before, found = torch.get_num_threads(), []
     torch.set_num_threads(settings.threads)
@@ -42,7 +46,7 @@ def run(
                 "runs": settings.runs,
                 "settings": asdict(settings),
                 **measure.machine(settings.device),
-                "comparisons": script.measured(settings),
+                "comparisons": getattr(script, "measured", partial(_compared, script))(settings),
             }
             told = json.loads(json.dumps(told))
             found.append(told)
@@ -51,6 +55,18 @@ def run(
             print(getattr(script, "text", tables.text)(told), end="\n\n", flush=True)
     finally:
         torch.set_num_threads(before)
+    return found
+
+
+def _compared(script, settings) -> list[dict]:
+    """The contenders of a script on each subject."""
+    found = []
+    for subject in subjects(settings):
+        ways = script.contenders(subject, settings)
+        how = {"runs": settings.runs, "device": settings.device, "clock": settings.clock}
+        told = measure.compare(ways, **how)
+        told |= {"memory": script.memory(subject, told)} if hasattr(script, "memory") else {}
+        found.append(subject.told | told)
     return found
 
 

@@ -74,7 +74,7 @@ def plain(subject: Subject, settings: Settings) -> list[Contender]:
 
 def logits(subject: Subject, settings: Settings) -> list[Contender]:
     """The sweep of first logits."""
-    return _aimed(sweep.contenders(subject), None, 14)
+    return _aimed(sweep.contenders(subject, settings), None, 14)
 
 
 def cuts(subject: Subject, settings: Settings) -> list[Contender]:
@@ -84,12 +84,12 @@ def cuts(subject: Subject, settings: Settings) -> list[Contender]:
 
 def maps(subject: Subject, settings: Settings) -> list[Contender]:
     """LLaVA-CAM."""
-    return _aimed(cam.contenders(subject, settings), None, 1.15, None)
+    return _aimed(cam.without_libraries(subject, settings), None, 1.15, None)
 
 
 def flow(subject: Subject, settings: Settings) -> list[Contender]:
     """Attention flow."""
-    return _aimed(attention.contenders(subject), None, None, None)
+    return _aimed(attention.contenders(subject, settings), None, None, None)
 
 
 def said(subject: Subject, settings: Settings) -> list[Contender]:

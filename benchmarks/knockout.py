@@ -6,29 +6,14 @@ import torch
 
 from benchmarks import alternatives, command, counts
 from benchmarks.agreements import agreement, closeness
-from benchmarks.measure import Contender, compare, evenly
-from benchmarks.models import Subject, subjects
+from benchmarks.measure import Contender, evenly
+from benchmarks.models import Subject
 from benchmarks.settings import Settings
 from irlib.interventions.staircase import logits_by_layer
 
 TITLE = "Knockout of 3 edges, 3 kinds, every layer, the first token's logits"
 EDGES = ("image>question", "image>answer", "question>answer")
 KINDS = ("from", "upto", "single")
-
-
-def measured(settings: Settings) -> list[dict]:
-    """One comparison for each subject."""
-    return [measure(subject, settings) for subject in subjects(settings)]
-
-
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
-    return subject.told | compare(
-        contenders(subject, settings),
-        runs=settings.runs,
-        device=settings.device,
-        clock=settings.clock,
-    )
 
 
 def contenders(subject: Subject, settings: Settings) -> list[Contender]:

@@ -6,27 +6,15 @@ import torch
 
 from benchmarks import alternatives, command
 from benchmarks.agreements import agreement, closeness
-from benchmarks.measure import Contender, compare
-from benchmarks.models import Subject, subjects
+from benchmarks.measure import Contender
+from benchmarks.models import Subject
 from benchmarks.settings import Settings
 from irlib.lens import logit_lens
 
 TITLE = "Logit lens, all layers"
 
 
-def measured(settings: Settings) -> list[dict]:
-    """One comparison for each subject."""
-    return [measure(subject, settings) for subject in subjects(settings)]
-
-
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
-    return subject.told | compare(
-        contenders(subject), runs=settings.runs, device=settings.device, clock=settings.clock
-    )
-
-
-def contenders(subject: Subject) -> list[Contender]:
+def contenders(subject: Subject, settings: Settings) -> list[Contender]:
     """irlib's way, a plain forward, and the head on every state of every layer."""
     vlm, answer = subject.vlm, subject.answer
     inputs = vlm.encode(subject.inputs)

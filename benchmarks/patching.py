@@ -6,28 +6,13 @@ import torch
 
 from benchmarks import alternatives, command, counts
 from benchmarks.agreements import agreement, closeness
-from benchmarks.measure import Contender, compare, evenly
-from benchmarks.models import Subject, repainted, subjects
+from benchmarks.measure import Contender, evenly
+from benchmarks.models import Subject, repainted
 from benchmarks.settings import Settings
 from irlib.interventions.patching import patched_logits
 
 TITLE = "Activation patching of 3 segments, every layer, the first token's logits"
 SEGMENTS = ("image", "question", "answer")
-
-
-def measured(settings: Settings) -> list[dict]:
-    """One comparison for each subject."""
-    return [measure(subject, settings) for subject in subjects(settings)]
-
-
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
-    return subject.told | compare(
-        contenders(subject, settings),
-        runs=settings.runs,
-        device=settings.device,
-        clock=settings.clock,
-    )
 
 
 def contenders(subject: Subject, settings: Settings) -> list[Contender]:

@@ -4,20 +4,15 @@ import sys
 
 from benchmarks import alternatives, command, counts
 from benchmarks.agreements import agreement, closeness
-from benchmarks.measure import Contender, compare
-from benchmarks.models import Subject, subjects
+from benchmarks.measure import Contender
+from benchmarks.models import Subject
 from benchmarks.settings import Settings
 from irlib.interventions.staircase import logits_by_layer
 
 TITLE = "Truncation at every layer, the first token's logits"
 
 
-def measured(settings: Settings) -> list[dict]:
-    """One comparison for each subject."""
-    return [measure(subject, settings) for subject in subjects(settings)]
-
-
-def contenders(subject: Subject) -> list[Contender]:
+def contenders(subject: Subject, settings: Settings) -> list[Contender]:
     """irlib's way and the loop over layers, on one model."""
     vlm, inputs = subject.vlm, subject.vlm.encode(subject.inputs)
     layers, n = range(vlm.n_layers + 1), vlm.n_layers
@@ -44,11 +39,8 @@ def contenders(subject: Subject) -> list[Contender]:
     ]
 
 
-def measure(subject: Subject, settings: Settings) -> dict:
-    """The comparison on one model."""
-    told = compare(
-        contenders(subject), runs=settings.runs, device=settings.device, clock=settings.clock
-    )
+def memory(subject: Subject, told: dict) -> dict:
+    """What the sweep is expected to hold, beside the peak of one prefill."""
     vlm, inputs, n = subject.vlm, subject.inputs, subject.vlm.n_layers
     user = int(inputs.spans.user.sum())
     config, size = vlm.model.config.get_text_config(), vlm.dtype.itemsize / 1e6
@@ -56,14 +48,13 @@ def measure(subject: Subject, settings: Settings) -> dict:
     keys = 2 * n * inputs.length * config.num_key_value_heads * width * size
     states = (n + 1) * user * config.hidden_size * size
     one_pass = told["rows"][1]["whole_once"]["peak_mb"]
-    memory = {
+    return {
         "keys_and_values_of_the_prompt_mb": round(keys, 2),
         "states_of_all_variants_mb": round(states, 2),
         "expected_peak_mb": one_pass and round(one_pass + keys + n * states, 1),
         "bound": "the peak of one prefill, the prompt's keys and values, and the states behind the "
         "image of all variants at each layer",
     }
-    return subject.told | told | {"memory": memory}
 
 
 if __name__ == "__main__":
