@@ -9,7 +9,7 @@ from benchmarks.agreements import agreement, closeness
 from benchmarks.measure import Contender, evenly
 from benchmarks.models import Subject, repainted
 from benchmarks.settings import Settings
-from irlib.interventions.patching import patched_logits
+from irlib.interventions.patched import patched_logits
 
 TITLE = "Activation patching of 3 segments, every layer, the first token's logits"
 SEGMENTS = ("image", "question", "answer")

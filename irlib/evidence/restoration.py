@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from irlib import doors
 from irlib.evidence.bounds import estimate
 from irlib.evidence.means import mean_effect
-from irlib.interventions.patching import patched_logits
+from irlib.interventions.patched import patched_logits
 from irlib.interventions.staircase import logits_by_layer
 from irlib.sweeps.scoring import scorer
 from irlib.tasks.pictures import identify

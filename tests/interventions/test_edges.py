@@ -6,7 +6,7 @@ import families
 import numpy as np
 import pytest
 import torch
-from conftest import hooks_on, make_sample, noise_picture
+from conftest import hooks_on, wide_none_high
 
 from irlib import knockout, load, load_task, truncate
 from irlib.hooks.hooks import rows
@@ -31,11 +31,7 @@ SPANS = {  # by kind and layer, of four layers
 @pytest.fixture
 def two():
     """A wide and a high picture; questions and limits of different length."""
-    high, question = noise_picture(60, 90, seed=1), "Is there a red cat in the picture?"
-    return [
-        replace(make_sample(noise_picture(112, 60, seed=0)), max_new_tokens=7),
-        replace(make_sample(high, question, "b"), max_new_tokens=4),
-    ]
+    return wide_none_high(7, 1, 4)[::2]
 
 
 def edges_of(vlm, inputs):
