@@ -15,11 +15,6 @@ from irlib.hooks.hooks import edit
 CHANNEL, TAU = 5, 4.0  # 64 channels reach 8 at most
 
 
-@pytest.fixture
-def two(samples):
-    return samples
-
-
 def planted(vlm, inputs, tokens):
     """Inside the block these positions of row 0, and each row's first, have a massive channel."""
     first = inputs.text["attention_mask"].int().argmax(1)
@@ -34,9 +29,9 @@ def planted(vlm, inputs, tokens):
 
 
 @pytest.mark.parametrize("name", list(families.FAMILIES))
-def test_planted_states_are_found_where_they_are_planted(family, two, name):
+def test_planted_states_are_found_where_they_are_planted(family, samples, name):
     vlm = family(name)
-    inputs = vlm.prepare(two)
+    inputs = vlm.prepare(samples)
     tokens = inputs.spans.image[0].nonzero().flatten()[[0, 2]]
     with planted(vlm, inputs, tokens):
         found = sink_tokens(vlm, inputs, tau=TAU)
@@ -49,8 +44,8 @@ def test_planted_states_are_found_where_they_are_planted(family, two, name):
     assert hooks_on(vlm.decoder) == 0
 
 
-def test_states_are_told_by_a_loop(tiny_llava, two):
-    inputs, seen = tiny_llava.prepare(two), {}
+def test_states_are_told_by_a_loop(tiny_llava, samples):
+    inputs, seen = tiny_llava.prepare(samples), {}
 
     def keep(layer, args, kwargs):
         seen[layer] = args[0]
@@ -87,8 +82,8 @@ def test_mass_is_the_least_over_questions(tiny_llava, picture):
     assert 0 < mine.sum() < mine.numel()
 
 
-def test_shares_of_sinks_are_taken_from_their_segments(tiny_llava, two):
-    inputs = tiny_llava.prepare(two)
+def test_shares_of_sinks_are_taken_from_their_segments(tiny_llava, samples):
+    inputs = tiny_llava.prepare(samples)
     answer = tiny_llava.answer(inputs)
     sinks = torch.zeros(2, inputs.length, dtype=torch.bool)
     for row in range(2):
@@ -107,14 +102,14 @@ def test_shares_of_sinks_are_taken_from_their_segments(tiny_llava, two):
     assert (apart.xs("system sink", level=2)["share"] == 0).all()
 
 
-def test_heads_are_those_of_eager_attention_and_their_mean_is_the_share(tiny_llava, two):
-    inputs = tiny_llava.prepare(two)
+def test_heads_are_those_of_eager_attention_and_their_mean_is_the_share(tiny_llava, samples):
+    inputs = tiny_llava.prepare(samples)
     answer = tiny_llava.answer(inputs)
     table = attention_flow(tiny_llava, inputs, answer, by_head=True)
     whole = inputs.followed_by(answer)
     eager = eager_attention(tiny_llava, whole)  # [layer, row, head, query, key]
     image = table[table["segment"] == "image"]
-    for row, sample in enumerate(two):
+    for row, sample in enumerate(samples):
         asking, keys = whole.spans.predicting[row], whole.spans.image[row]
         wanted = eager[:, row][:, :, asking][..., keys].sum(-1).mean(-1)
         mine = image[image["sample"] == sample.key].pivot(
@@ -139,9 +134,9 @@ def test_a_matrix_a_head_is_eagers(tiny_llava, sample):
 
 
 @pytest.mark.parametrize("name", ["idefics3", "llava", "mistral3"])
-def test_whatever_is_marked_shares_sum_to_one(family, two, name):
+def test_whatever_is_marked_shares_sum_to_one(family, samples, name):
     vlm = family(name)
-    inputs = vlm.prepare(two)
+    inputs = vlm.prepare(samples)
     marked = torch.rand(2, inputs.length, generator=torch.Generator().manual_seed(0)) < 0.5
     marked |= inputs.spans.between
     table = attention_flow(vlm, inputs, vlm.answer(inputs), sinks=marked)
