@@ -74,6 +74,8 @@ def logit_lens(
             f"asked to read the states of {at!r}, found no such position in {len(inputs)} rows; "
             f"use one of {[name for name in SEGMENTS if getattr(whole.spans, name).any()]}"
         )
+    if at == "image":
+        inputs.check_one("states at a picture's places")
     states = {}
 
     def note(layer, output):

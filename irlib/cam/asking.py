@@ -8,13 +8,14 @@ from irlib.inputs.records import Inputs
 
 
 def check_inputs(inputs: Inputs) -> None:
-    """Raise `ValueError` for inputs without a picture in each row, or without its pixels."""
+    """Raise `ValueError` for inputs without one picture in each row, or without its pixels."""
     doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
     if None in inputs.grids:
         raise ValueError(
             "asked for LLaVA-CAM, found a sample without a picture; leave it out: there is nothing "
             "to map"
         )
+    inputs.check_one("maps")
     if not all("pixel_values" in visual for visual in inputs.visual):
         raise ValueError(
             "asked for LLaVA-CAM, found inputs without pixels; give those of vlm.prepare, not of "

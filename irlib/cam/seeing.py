@@ -1,6 +1,7 @@
 """Pictures through the vision tower, and the grids on which the heat of their tokens is laid."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 
@@ -15,9 +16,11 @@ def encoded(vlm, inputs: Inputs) -> tuple[Inputs, list[Grid | None]]:
         seen = vlm.encode(inputs)
     if not crossed:
         return seen, list(inputs.grids)
+    inputs.check_one("maps")
     weights = torch.stack([each.float().cpu() for each in crossed.values()]).mean(0).numpy()
     crops = iter(weights)  # of each [token, row, col], or [token, key]
-    return seen, [_through(grid, crops) for grid in inputs.grids]
+    laid = tuple(tuple(_through(grid, crops) for grid in row) for row in inputs.laid)
+    return seen, list(replace(inputs, laid=laid).grids)
 
 
 def _through(grid, crops) -> Grid:

@@ -87,6 +87,7 @@ def faithfulness(
         [*zip(samples, pictures, strict=True)], desc="faithfulness", disable=None
     ):
         inputs = vlm.prepare(sample)
+        inputs.check_one("the faithfulness of maps")
         answer = vlm.answer(inputs)
         if not answer.spoken:
             log.warning("%s %s: the answer is empty; left out", sample.task, sample.key)

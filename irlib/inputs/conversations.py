@@ -14,7 +14,7 @@ def conversation(processor, family, *, name: str = "the model") -> str:
     vlm = SimpleNamespace(
         processor=processor, family=family, name=name, placeholder=getattr(token, "content", token)
     )
-    return around(vlm, SimpleNamespace(image=True, prompt=MARK))
+    return around(vlm, SimpleNamespace(images=(True,), prompt=MARK))
 
 
 def around(vlm, sample):
@@ -26,8 +26,12 @@ def around(vlm, sample):
     if vlm.processor.chat_template or tokenizer.chat_template:
         return _rendered(vlm, sample)
     if family.prompt:
-        form = family.bare if sample.image is None else family.prompt
-        return form.format(image=vlm.placeholder, bos=tokenizer.bos_token, prompt=sample.prompt)
+        form = family.prompt if sample.images else family.bare
+        return form.format(
+            image=vlm.placeholder * len(sample.images),
+            bos=tokenizer.bos_token,
+            prompt=sample.prompt,
+        )
     raise ValueError(
         f"asked for a prompt, found no chat template in the folder of {vlm.name}; "
         "add chat_template.jinja to it"
@@ -36,7 +40,7 @@ def around(vlm, sample):
 
 def question_at(vlm, sample, text: str) -> int:
     """Where in the conversation's `text` the question begins, and no other place with its words."""
-    frame = around(vlm, SimpleNamespace(image=sample.image, prompt=MARK))
+    frame = around(vlm, SimpleNamespace(images=sample.images, prompt=MARK))
     start, question = frame.index(MARK), sample.prompt.strip()  # templates may strip it
     while start < len(text) and text[start].isspace():
         start += 1
@@ -64,8 +68,8 @@ def _rendered(vlm, sample):
 
     A checkpoint with another language model has other turns, and a template may say it by itself.
     """
-    picture = [] if sample.image is None else [{"type": "image"}]
-    user = {"role": "user", "content": [*picture, {"type": "text", "text": sample.prompt}]}
+    pictures = [{"type": "image"} for _ in sample.images]
+    user = {"role": "user", "content": [*pictures, {"type": "text", "text": sample.prompt}]}
     told, processor = vlm.family.system or "", vlm.processor
     template = _template(vlm)
     system = {"role": "system", "content": [{"type": "text", "text": told}]}

@@ -24,18 +24,19 @@ def prepare(vlm, sample=None, question: str | None = None, *, image=None) -> Inp
     """The `Inputs` of one sample, of a list of samples, or of any picture and question.
 
     A picture, the first argument or `image`, is what `open_picture` takes: a path, PIL's, an array,
-    a file's bytes; None for a question without one. The prompt is the family's chat template around
-    the system prompt, the picture and the sample's `prompt`.
-    Raises `FileNotFoundError` or `ValueError` for a picture that is missing or broken, a question
-    with a special token in it, a prompt that is longer than the model's positions, or whose image
-    tokens do not match its picture; warns about a question far outside the model's words.
+    a file's bytes; None for a question without one, a list for one about several. The prompt is the
+    family's chat template around the system prompt, the pictures and the sample's `prompt`.
+    Raises `FileNotFoundError` or `ValueError` for a picture that is missing or broken, for several
+    where the family takes one, a question with a special token in it, a prompt that is longer than
+    the model's positions, or whose image tokens do not match its pictures; warns about a question
+    far outside the model's words.
     """
     samples = _samples(sample, question, image)
-    pictures = tuple(open_picture(item.image, whose=_name(item)) for item in samples)
+    pictures = tuple(_opened(vlm, item) for item in samples)
     texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
     made = [
-        read(vlm, text, picture, question=item.prompt)
-        for text, picture, item in zip(texts, pictures, samples, strict=True)
+        read(vlm, text, shown, question=item.prompt)
+        for text, shown, item in zip(texts, pictures, samples, strict=True)
     ]
     text = pad(vlm, [ids for ids, _ in made])
     visual = tuple(visual for _, visual in made)
@@ -44,12 +45,28 @@ def prepare(vlm, sample=None, question: str | None = None, *, image=None) -> Inp
         text=text,
         visual=visual,
         spans=_spans(vlm, text, samples, texts),
-        grids=_grids(vlm, text, visual, pictures),
-        pictures=pictures,
+        laid=_laid(vlm, text, visual, pictures),
+        shown=pictures,
         samples=samples,
         appended={types.name: types.answer} if types else {},
         reader=vlm.reader,
     )
+
+
+def _opened(vlm, sample) -> tuple[Image.Image, ...]:
+    """A sample's pictures; `ValueError` for more than the family takes and for a box on none."""
+    images = sample.images
+    if len(images) > 1 and vlm.family.several is None:
+        raise ValueError(
+            f"{_name(sample)}: asked {vlm.name} about {len(images)} pictures at once, found that "
+            f"{vlm.family.title} takes one a prompt; ask about each, or use another family"
+        )
+    if lost := [box for box in sample.boxes if images and box.picture >= len(images)]:
+        raise ValueError(
+            f"{_name(sample)}: asked about {lost[0]}, found {len(images)} pictures, which count "
+            "from 0; correct the box's picture"
+        )
+    return tuple(open_picture(image, whose=_name(sample)) for image in images)
 
 
 def _name(sample):
@@ -94,12 +111,24 @@ def _own_sample(image, question):
             f"asked to prepare a picture, found the question {question!r}; give a sample, or a "
             'picture and a question: vlm.prepare("photo.jpg", "What is this?")'
         )
-    image = doors.path("image", image) if isinstance(image, str | Path) else image
+    if isinstance(image, list | tuple):
+        image = tuple(map(_own_picture, image))
+    image = _own_picture(image)
     key = image.name if isinstance(image, Path) else "picture"
     return Sample(
         task="user", key=key, question=question, prompt=question, image=image, reference={},
         boxes=(), kind="", max_new_tokens=128,
     )  # fmt: skip
+
+
+def _own_picture(image):
+    """A path as such; raises `TypeError` for a sample among pictures."""
+    if isinstance(image, Sample):
+        raise TypeError(
+            f"asked to prepare pictures and a question, found {_name(image)} among them; give "
+            "its image, or a list of samples and no question"
+        )
+    return doors.path("image", image) if isinstance(image, str | Path) else image
 
 
 def _prompt(vlm, sample):
@@ -122,10 +151,10 @@ def _prompt(vlm, sample):
             stacklevel=4,
         )
     text = around(vlm, sample)
-    expected = 0 if sample.image is None else family.placeholders
+    expected = len(sample.images) * family.placeholders
     if text.count(placeholder) != expected:
         raise ValueError(
-            f"asked for a prompt with {int(sample.image is not None)} picture, found "
+            f"asked for a prompt with {len(sample.images)} pictures, found "
             f"{text.count(placeholder)} {placeholder!r} where {expected} belong, in the text that "
             f"the chat template of {vlm.name} gives; repair chat_template.jinja in its folder"
         )
@@ -135,12 +164,12 @@ def _prompt(vlm, sample):
 def _spans(vlm, written, samples, texts):
     """The segments, read from the ids; without a picture, from where the question's text begins."""
     ids, real = written["input_ids"], written["attention_mask"].bool()
-    image = (ids == vlm.image_token_id) & real
+    image = vlm.image_tokens(written)
     position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     first = position.masked_fill(~image, ids.shape[1]).amin(1, keepdim=True)
     last = position.masked_fill(~image, -1).amax(1, keepdim=True)
     for row, (sample, text) in enumerate(zip(samples, texts, strict=True)):
-        if sample.image is None:
+        if not sample.images:
             if image[row].any():
                 raise ValueError(
                     f"asked for a prompt without a picture, found the image token "
@@ -168,17 +197,21 @@ def _spans(vlm, written, samples, texts):
     )
 
 
-def _grids(vlm, text, visual, pictures):
-    """One `Grid` a row, or None; checked against the number of image tokens."""
-    counts = (text["input_ids"] == vlm.image_token_id).sum(1).tolist()
-    grids = []
-    for count, tensors, picture in zip(counts, visual, pictures, strict=True):
-        grid = picture and vlm.family.layout(vlm, tensors, picture.size)
-        if grid and len(grid.boxes) != count:
+def _laid(vlm, text, visual, pictures):
+    """The `Grid` of each picture of each row; checked against the number of image tokens."""
+    counts, laid = vlm.image_tokens(text).sum(1).tolist(), []
+    for count, tensors, shown in zip(counts, visual, pictures, strict=True):
+        parts = [tensors] if len(shown) < 2 else vlm.family.several(vlm, tensors, shown)
+        grids = tuple(
+            vlm.family.layout(vlm, part, picture.size)
+            for part, picture in zip(parts, shown, strict=False)  # of no picture there is no part
+        )
+        features = sum(len(grid.boxes) for grid in grids)
+        if grids and features != count:
             raise ValueError(
-                f"asked for the grid of a picture, found {count} image tokens for "
-                f"{len(grid.boxes)} features; model and processor of {vlm.name} disagree: "
-                "take both from one folder"
+                f"asked for the grid of {len(grids)} picture{'s' * (len(grids) > 1)}, found "
+                f"{count} image tokens for {features} features; model and processor of {vlm.name} "
+                "disagree: take both from one folder"
             )
-        grids.append(grid)
-    return tuple(grids)
+        laid.append(grids)
+    return tuple(laid)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from irlib import doors
+from irlib.inputs.choosing import check_one, look_at, looked_at
 from irlib.inputs.features import Features
 from irlib.inputs.grids import Grid
 from irlib.inputs.reader import Reader
@@ -22,7 +23,8 @@ class Spans:
     """Masks `[row, position]` of the five segments; padding belongs to none of them.
 
     `image` are the positions of image features; `system` stands before the first, `between` among
-    them (markers of tiles), `user` after the last up to the prompt's end; `answer` follows. Where a
+    them (markers of tiles, and all other pictures where one of several is looked at), `user` after
+    the last up to the prompt's end; `answer` follows. Where a
     family puts the picture before the first token of the text, `system` is empty and `user` all of
     the text. Without a picture `image` is empty and `user` begins where the question begins.
     """
@@ -82,20 +84,32 @@ class Inputs:
     """Prompts ready for the model, left-padded to one length; one row a sample.
 
     `text` holds the model's arguments of shape `[row, position]`, `visual` one entry a row: the
-    tensors of its picture as the processor made them, or None; `batch` is both together. `spans`
-    are the segments; `grids` and `pictures` have one entry a row (None without a picture),
-    `samples` are where they come from. `appended` is what an argument of `text` is in an answer,
-    where that is not 0; `reader` is whose words and pictures these are.
+    tensors of its pictures as the processor made them, or None; `batch` is both together. `spans`
+    are the segments, `samples` where they come from. `laid` and `shown` hold of each row its
+    pictures' grids and pictures, `which` is the one of several that is looked at, None where all
+    are. `appended` is what an argument of `text` is in an answer, where that is not 0; `reader` is
+    whose words and pictures these are.
     """
 
     text: dict[str, Tensor]
     visual: tuple[dict | None, ...]
     spans: Spans
-    grids: tuple[Grid | None, ...]
-    pictures: tuple[Image.Image | None, ...]
+    laid: tuple[tuple[Grid, ...], ...]
+    shown: tuple[tuple[Image.Image, ...], ...]
     samples: tuple[Sample, ...]
     appended: dict[str, int] = field(default_factory=dict)
     reader: Reader | None = None
+    which: int | None = None
+
+    @property
+    def grids(self) -> tuple[Grid | tuple[Grid, ...] | None, ...]:
+        """The grid of each row's picture: None without one, a tuple where several are looked at."""
+        return tuple(looked_at(row, self.which) for row in self.laid)
+
+    @property
+    def pictures(self) -> tuple[Image.Image | tuple[Image.Image, ...] | None, ...]:
+        """The picture of each row, as `grids` has them."""
+        return tuple(looked_at(row, self.which) for row in self.shown)
 
     @property
     def batch(self) -> dict:
@@ -125,6 +139,28 @@ class Inputs:
         """The grid of the only row."""
         return _only(self.grids, "grid")
 
+    def picture(self, which: int) -> "Inputs":
+        """The same prompts, of whose pictures one is looked at, `which` from 0 on.
+
+        The model reads all of them as before; `spans.image` are the tokens of this one alone, and
+        those of the others are `between`. So every instrument is by picture: `truncate` hides this
+        one, from all that stands behind it, `llava_cam` maps it, shares are of it, edges lead from
+        it. Boxes are those on it. A row without a picture stays as it is. Raises `ValueError` where
+        a row has fewer pictures, or one of them has been chosen already.
+
+        >>> from PIL import Image
+        >>> from irlib import load
+        >>> pair = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
+        >>> inputs = load("mini-llava").prepare(pair, "What is a cat?")
+        >>> [int(part.spans.image.sum()) for part in (inputs, inputs.picture(1))]
+        [128, 64]
+        """
+        return look_at(self, which)
+
+    def check_one(self, what: str) -> None:
+        """Raise `ValueError` where a row has several pictures and none of them was chosen."""
+        check_one(self, what)
+
     def limits(self, most: int | None = None) -> list[int]:
         """How many tokens each row's answer may have: `most`, or as many as its sample says."""
         return [
@@ -142,11 +178,12 @@ class Inputs:
             text={key: value[rows] for key, value in self.text.items()},
             visual=tuple(self.visual[row] for row in rows),
             spans=Spans(**{key: mask[rows] for key, mask in vars(self.spans).items()}),
-            grids=tuple(self.grids[row] for row in rows),
-            pictures=tuple(self.pictures[row] for row in rows),
+            laid=tuple(self.laid[row] for row in rows),
+            shown=tuple(self.shown[row] for row in rows),
             samples=tuple(self.samples[row] for row in rows),
             appended=self.appended,
             reader=self.reader,
+            which=self.which,
         )
 
     def followed_by(self, answer: Answer) -> "Inputs":

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 ALONE = {"padding": False, "truncation": False, "max_length": None, "return_tensors": "pt"}
+WRITTEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
 
 
-def read(vlm, text: str, picture, *, question: str) -> tuple[Tensor, dict | None]:
-    """Token ids `[position]` of a prompt, and the tensors of its picture or None.
+def read(vlm, text: str, pictures, *, question: str) -> tuple[Tensor, dict | None]:
+    """Token ids `[position]` of a prompt, and the tensors of its pictures or None.
 
     Nothing that a folder sets cuts, pads or ends the prompt. Raises `ValueError` where the question
     or what follows it is not whole in the ids, and for ids beyond the model's embeddings.
@@ -15,8 +16,7 @@ def read(vlm, text: str, picture, *, question: str) -> tuple[Tensor, dict | None
     tokenizer = vlm.processor.tokenizer
     bos = tokenizer.bos_token
     asked = ALONE | {"add_special_tokens": not (bos and text.startswith(bos))}
-    made = tokenizer(text, **asked) if picture is None else None
-    made = made or vlm.processor(images=[picture], text=[text], **asked)
+    made = see(vlm, text, pictures, **asked) if pictures else tokenizer(text, **asked)
     ids = made["input_ids"][0]
     if (end := _ending(tokenizer)) and ids[-len(end) :].tolist() == end:
         ids = ids[: -len(end)]  # the answer goes on from here
@@ -24,17 +24,22 @@ def read(vlm, text: str, picture, *, question: str) -> tuple[Tensor, dict | None
     rest = question.strip() if vlm.placeholder in rest else rest
     _check_whole(vlm, tokenizer, ids, rest)
     _check_known(vlm, ids)
-    if picture is None:
+    if not pictures:
         return ids, None
     if "qformer_input_ids" in made:
         own = vlm.processor.qformer_tokenizer
         _check_whole(vlm, own, made["qformer_input_ids"][0], question.strip())
-    written = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
-    visual = {key: value.to(vlm.device) for key, value in made.items() if key not in written}
+    visual = {key: value.to(vlm.device) for key, value in made.items() if key not in WRITTEN}
     return ids, {
         key: value.to(vlm.dtype) if value.is_floating_point() else value
         for key, value in visual.items()
     }
+
+
+def see(vlm, text: str, pictures, **options) -> dict:
+    """What the processor makes of a text and the one or several pictures in it."""
+    images = list(pictures) if len(pictures) == 1 else [list(pictures)]  # several are one prompt's
+    return vlm.processor(images=images, text=[text], **{**ALONE, **options})
 
 
 def pad(vlm, rows: list[Tensor]) -> dict[str, Tensor]:

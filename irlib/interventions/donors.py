@@ -44,6 +44,9 @@ class Donor:
                 f"asked to patch the segment {self.segment!r}, found no such segment; use one of "
                 f"{', '.join(SEGMENTS)}"
             )
+        if self.segment == "image":
+            for one in (inputs, self.inputs):
+                one.check_one("a patch of the image")
         each = (self.where(one).sum(1).tolist() for one in (inputs, self.inputs))
         for sample, mine, other in zip(inputs.samples, *each, strict=True):
             if mine != other or not mine:

@@ -45,7 +45,7 @@ class Recogniser:
 
     def __init__(self, vlm, inputs: Inputs, alike: Tensor):
         """`alike [row, ...]` is what the block does to each row, the same where it is equal."""
-        self.known, self.image = first_layer(vlm, inputs)[0], inputs.spans.image
+        self.known, self.image = first_layer(vlm, inputs)[0], vlm.image_tokens(inputs.text)
         self.alike = alike
         self.rows: Tensor | None = None
         self._filled: WeakKeyDictionary = WeakKeyDictionary()
@@ -93,9 +93,9 @@ class Recogniser:
 
     def _other(self, states, how) -> ValueError:
         return ValueError(
-            f"asked to hide tokens of inputs {list(self.known.shape[:2])} (rows, positions), found "
-            f"a run {how}, {list(states.shape[:2])}; inside the block use the inputs it was given, "
-            "rows taken from them, or these followed by an answer"
+            f"asked to change a run of inputs {list(self.known.shape[:2])} (rows, positions), "
+            f"found a run {how}, {list(states.shape[:2])}; inside the block use the inputs it was "
+            "given, rows taken from them, or these followed by an answer"
         )
 
 

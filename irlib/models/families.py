@@ -7,6 +7,7 @@ from irlib.models import (
     processors,
     refusals,
     resampled,
+    several,
     substitutes,
     tilings,
 )
@@ -72,6 +73,7 @@ FAMILIES = {  # by the model_type of config.json
         processors.LlavaOnevisionProcessor,
         towers=(SIGLIP,),
         facts=tokens_of_a_view,
+        several=several.together,
     ),
     "instructblip": Family(
         "InstructBLIP",
@@ -84,6 +86,7 @@ FAMILIES = {  # by the model_type of config.json
         " none of the paper's sites",
         call=embedded,
         bridge=bridges.q_former,
+        several=None,
     ),
     "internvl": Family("InternVL", tilings.tiles_and_thumbnail, processors.InternVLProcessor),
     "qwen2_vl": Family("Qwen2-VL", processor=processors.Qwen2VLProcessor, **QWEN),
@@ -117,6 +120,7 @@ FAMILIES = {  # by the model_type of config.json
         types=TokenTypes("token_type_ids", image=0, answer=1),
         decoders=("gemma",),
         because="Gemma 2 caps its attention scores, which no attention here but the slow one does",
+        capped=True,
     ),
     "got_ocr2": Family(
         "GOT-OCR 2",
@@ -124,6 +128,7 @@ FAMILIES = {  # by the model_type of config.json
         prompt=GOT % "<img>{image}</img>\n",
         bare=GOT % "",
         facts=tokens_of_a_square,
+        several=None,  # its pages are one picture
     ),
     "ovis2": Family(
         "Ovis2",

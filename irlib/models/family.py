@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import AutoProcessor
 
-from irlib.models import pixels
+from irlib.models import pixels, several
 
 CLIP, SIGLIP = "clip_vision_model", "siglip_vision_model"
 
@@ -114,8 +114,10 @@ class Family:
     gives the module and arguments that make logits; `noise` is drawn in the layout of the pixels;
     `bridge(model)` tells what stands between image tokens and patches where they are not the same;
     `refuse(config)` says in words what of a checkpoint cannot be had and what to use, or None;
-    `capped` that the model bounds its logits as the language model's config says.
-    `lacks` is what cannot be had of a family whose checkpoints load, in words.
+    `capped` that the model itself bounds its logits as the language model's config says.
+    `several(vlm, visual, pictures)` gives the tensors of each of a prompt's pictures, for `layout`;
+    None where a prompt has one. `lacks` is what cannot be had of a family whose checkpoints load,
+    in words.
     """
 
     title: str
@@ -136,6 +138,7 @@ class Family:
     bridge: Callable | None = None
     refuse: Callable = lambda config: None
     capped: bool = False
+    several: Callable | None = several.alone
     lacks: str = ""
 
     @property
@@ -143,6 +146,8 @@ class Family:
         """What cannot be had, in words: other towers, other language models, instruments."""
         towers = ", ".join(tower.removesuffix("_vision_model") for tower in self.towers)
         told = [f"no tower but {towers}"] if towers else []
+        if self.several is None:
+            told.append("one picture a prompt")
         if self.decoders:
             told.append(f"no language model but {', '.join(self.decoders)}: {self.because}")
         return "; ".join([*told, self.lacks] if self.lacks else told)

@@ -14,7 +14,7 @@ from irlib.models.families import FAMILIES
 from irlib.models.family import Family
 from irlib.models.processors import fill, read_processor
 from irlib.models.refusals import REFUSED, unreadable
-from irlib.models.scaling import scale_head
+from irlib.models.scaling import scale_head, unscalable
 
 BROKEN = (
     AttributeError,
@@ -121,7 +121,7 @@ def read(
         )
     _check_decoder(source, model, told["unexpected_keys"])
     fill(reader, family.facts(model.config), processor or source, revision=revision)
-    return reader, scale_head(model)
+    return reader, scale_head(model, caps=family.capped)
 
 
 def _unknown(source, revision) -> str | None:
@@ -167,7 +167,7 @@ def _check_decoder(source, model, unexpected):
             f"{decoder.config.model_type!r} with {found}; use a checkpoint whose language model "
             "has decoder.layers with self_attn in each"
         )
-    if why := unreadable(decoder):
+    if why := unreadable(decoder) or unscalable(decoder.config):
         raise ValueError(
             f"asked for the model {source!r}, found the language model "
             f"{decoder.config.model_type!r} with {why}; use a checkpoint with another language "

@@ -16,10 +16,13 @@ def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
     """LLaVA-1.6, LLaVA-OneVision: the whole picture squashed, then tiles of it, enlarged.
 
     The tiles keep the proportions; their features are cut to the picture (unpadded), shrunk where
-    there are too many (OneVision), and each row of them ends in a newline token.
+    there are too many (OneVision), and each row of them ends in a newline token. Of several
+    pictures OneVision sees each whole alone, and ends it so.
     """
     config, (width, height) = vlm.model.config, size
     tile, (side, _) = config.vision_config.image_size, patches(vlm, visual)
+    if "batch_num_images" in visual and visual["pixel_values"].shape[1] == 1:
+        return grid_of(size, [whole(size, (side, side))], side**2 + 1)
     tall, wide = select_best_resolution((height, width), config.image_grid_pinpoints)
     pinpoints = vlm.processor.image_processor.image_grid_pinpoints
     best = select_best_resolution((height, width), pinpoints)

@@ -77,6 +77,10 @@ class VLM:
         """The token id that stands for one image feature in `input_ids`."""
         return self.model.config.image_token_id
 
+    def image_tokens(self, text: dict[str, Tensor]) -> Tensor:
+        """Mask `[row, position]` of the tokens of all pictures in `Inputs.text`."""
+        return (text["input_ids"] == self.image_token_id) & text["attention_mask"].bool()
+
     @property
     def plain(self) -> bool:
         """Whether its generation is greedy and nothing more: settings say only where it ends."""
@@ -116,7 +120,8 @@ class VLM:
 
     def prepare(self, sample=None, question: str | None = None, *, image=None) -> Inputs:
         """The `Inputs` of a sample, a list of samples, or a picture (path, PIL, array, bytes) and
-        a question, `vlm.prepare("photo.jpg", "What is this?")`.
+        a question, `vlm.prepare("photo.jpg", "What is this?")`; of a list of pictures and a
+        question where the family takes several.
 
         >>> from irlib import load
         >>> load("mini-llava").prepare(question="What is a cat?").spans.image.any().item()
@@ -138,7 +143,7 @@ class VLM:
         if not pictures:
             return inputs
         seen = look(self.model, inputs.batch)
-        sizes = inputs.spans.image.sum(1).tolist()
+        sizes = self.image_tokens(inputs.text).sum(1).tolist()
         features = iter(Features.divide(seen, [size for size in sizes if size]))
         visual = tuple(
             {key: value for key, value in one.items() if key != "pixel_values"}

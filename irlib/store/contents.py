@@ -34,7 +34,7 @@ def _read(path: Path, *state: int) -> str:
 
 
 def picture(image) -> bytes:
-    """Return what of a picture is seen, whether it is open, embedded, a file or an array.
+    """Return what of a picture is seen, whether it is open, embedded, a file, an array or several.
 
     Raises OSError for a file that cannot be read and ValueError for something that is no picture.
 
@@ -43,6 +43,9 @@ def picture(image) -> bytes:
     """
     if image is None:
         return b""
+    if isinstance(image, tuple):
+        parts = [picture(one) for one in image]
+        return b"".join(f"{len(part)} ".encode() + part for part in parts)
     if isinstance(image, str | Path):
         return b"file" + Path(image).read_bytes()
     if isinstance(encoded := getattr(image, "encoded", image), bytes):

@@ -104,7 +104,8 @@ def answer(
 ) -> list[Said]:
     """What each sample answers with its picture hidden from each of the layers `wanted[sample]`.
 
-    Samples that want the same layers are one batch; `options` are those of `answers_by_layer`.
+    Samples that want the same layers are one batch; `options` are those of `answers_by_layer`, and
+    `picture` the one of several that is looked at.
     Where a batch cannot be had (a broken picture, numbers that are not finite, no memory) its rows
     are tried one at a time, so that one row's fault is no other's.
 
@@ -162,8 +163,11 @@ def _open(source):
 
 
 def _ask(vlm, samples, layers, options) -> list[Said]:
+    options = dict(options)
+    which = options.pop("picture", None)
     try:
         inputs = vlm.prepare(samples)
+        inputs = inputs if which is None else inputs.picture(which)
         ask = answers_by_way if "how" in options else answers_by_layer
         said = ask(vlm, inputs, layers=layers, **options)
         return [
@@ -178,7 +182,8 @@ def _ask(vlm, samples, layers, options) -> list[Said]:
         return [Said({}, failure)]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return [said for sample in samples for said in _ask(vlm, [sample], layers, options)]
+    alone = options | {"picture": which}
+    return [said for sample in samples for said in _ask(vlm, [sample], layers, alone)]
 
 
 def _told(said, row) -> Told:

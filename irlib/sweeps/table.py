@@ -38,6 +38,7 @@ def sweep(
     how: str = "mask",
     renumber: bool = False,
     means: Means | None = None,
+    picture: int | None = None,
     batch_size: int = 8,
     max_new_tokens: int | None = None,
     logprob: bool = False,
@@ -66,7 +67,8 @@ def sweep(
     `window` layers that begins there. Columns `edge`, `span` (the kind) and `width` (how many
     layers are cut, 0 in the untouched model) then stand behind `keep`. With another `how` than
     "mask" (see `truncate`, also for `renumber` and `means`) there is a column `how` instead; a
-    generation a layer, which shares nothing.
+    generation a layer, which shares nothing. Where a sample has several pictures, all are hidden
+    together, or the one number `picture` alone (see `Inputs.picture`), with a column `which`.
 
     Answers are kept in data/results (IRLIB_RESULTS) batch by batch, each known by all that
     determines it: whatever ends a sweep, the same call again computes only what is missing.
@@ -92,12 +94,19 @@ def sweep(
     logprob = doors.flag("logprob", logprob)
     keep, counts = doors.count("keep", keep), scorer(samples, score)
     check_way(vlm, how=how, renumber=renumber, means=means)
+    which = {} if picture is None else {"picture": doors.count("picture", picture)}
     change = Change(keep, edge, kind, doors.count("window", window, least=1))
     if how != "mask":
         change = Way(**vars(change), how=how, renumber=renumber, means=means)
     layers = all_layers(vlm, layers, change)
     code = {"code": blocks.WAYS} if how != "mask" else {}
-    options = {**vars(change), **code, "max_new_tokens": max_new_tokens, "logprob": logprob}
+    options = {
+        **vars(change),
+        **code,
+        **which,
+        "max_new_tokens": max_new_tokens,
+        "logprob": logprob,
+    }
     cut = {layer: _cut(change, layer, vlm.n_layers) for layer in layers}
     rows, distinct, failed = rows_of(samples, max_new_tokens)
     todo = [list(distinct)[i : i + batch_size] for i in range(0, len(distinct), batch_size)]
@@ -106,7 +115,7 @@ def sweep(
         engines.given(executor) as executor,
         tqdm(total=len(distinct), desc="sweep", unit="row", disable=quiet) as bar,
     ):
-        told = change.setting | code | {"logprob": logprob}
+        told = change.setting | code | which | {"logprob": logprob}
         kept = store and not _hooked(vlm) and not _edited()
         setting, submit = (
             _here(vlm, options, told, kept)
@@ -137,6 +146,7 @@ def sweep(
             "layer": layer,
             "keep": keep,
             **cut[layer],
+            **({"which": picture} if which else {}),
             "answer": told.answer,
             "near_tie": told.margin <= 1,
             "kl": told.kl,

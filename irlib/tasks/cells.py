@@ -138,7 +138,8 @@ def right(value: object, choices: Sequence[str]) -> int:
 def boxes(value: object) -> tuple[Box, ...]:
     """Return a row's boxes: a list of {label, x0, y0, x1, y1}, or of [x0, y0, x1, y1].
 
-    In pixels of the picture. Raises ValueError for what is none, and for one without a surface.
+    In pixels of the picture; of several, {..., "picture": 1} says on which, from 0. Raises
+    ValueError for what is none, and for one without a surface.
     """
     if missing(value):
         return ()
@@ -151,16 +152,19 @@ def boxes(value: object) -> tuple[Box, ...]:
 def _box(told: object) -> Box:
     wrong = ValueError(f"has the box {_short(told)}; write [x0, y0, x1, y1] in pixels, x0 < x1, "
                        "y0 < y1")  # fmt: skip
-    label, corners = "", told
+    label, corners, picture = "", told, 0
     if isinstance(told, Mapping):
-        label, corners = told.get("label") or "", [told.get(n) for n in ("x0", "y0", "x1", "y1")]
+        picture, label = told.get("picture") or 0, told.get("label") or ""
+        corners = [told.get(n) for n in ("x0", "y0", "x1", "y1")]
     plain = isinstance(corners, Sequence) and not isinstance(corners, str) and len(corners) == 4
     if not plain or not all(type(one) in (int, float) and math.isfinite(one) for one in corners):
         raise wrong
     x0, y0, x1, y1 = map(float, corners)
     if x0 >= x1 or y0 >= y1 or not isinstance(label, str):
         raise wrong
-    return Box(label=label, x0=x0, y0=y0, x1=x1, y1=y1)
+    if type(picture) is not int or picture < 0:
+        raise wrong
+    return Box(label=label, x0=x0, y0=y0, x1=x1, y1=y1, picture=picture)
 
 
 def _short(value: object) -> str:

@@ -28,7 +28,7 @@ def load_task(
     max_new_tokens: int | None = None,
     seed: int = 0,
     revision: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     question: str | None = None,
 ) -> list[Sample]:
     """Return the task's samples in the order of their keys: all of them, or n picked by seed.
@@ -52,7 +52,8 @@ def load_task(
     Any other `name` is a table of one's own ("own" is the one in `source`): a csv, jsonl, json or
     parquet file, a folder of pictures with metadata.csv, "hub:OWNER/NAME" or what `datasets` has
     open. Its columns are `image` (a path from the table's folder on or from `images`, and never out
-    of it, or a file's bytes), `question`, `answer` or `answers` (as a JSON list, or divided by
+    of it, or a file's bytes; a list of them, or `columns={"image": ["left", "right"]}`, where a
+    question is about several), `question`, `answer` or `answers` (as a JSON list, or divided by
     "|"), and where there are options A, B, C, ... or `options`, of which `answer` is a letter or a
     text; `boxes`, `key`, `kind` if wanted. `columns={"image": "photo"}` names others, `question`
     asks the same of all rows. How they are scored is in scores/own.py; rows without an answer are

@@ -26,7 +26,7 @@ SHOWN = 20
 def load_own(
     source,
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str] | None] | None = None,
     question: str | None = None,
     n: int | None = None,
     kind: str | None = None,
@@ -94,7 +94,13 @@ def _columns(
             f"{asked}; found no meaning {', '.join(map(repr, strange))}; columns= names those of "
             f"{', '.join(COLUMNS)}"
         )
-    if gone := [place for place in given.values() if place is not None and place not in names]:
+    many = {name: place for name, place in given.items() if isinstance(place, list | tuple)}
+    if wrong := [name for name in many if name != "image"]:
+        raise ValueError(
+            f"{asked}; found several columns for {wrong[0]}; name one: only pictures may be several"
+        )
+    places = [*many.get("image", ()), *(given[name] for name in given if name not in many)]
+    if gone := [place for place in places if place is not None and place not in names]:
         raise ValueError(f"{asked} but no {', '.join(map(repr, gone))}; correct columns=")
     found = {name: given[name] if name in given else tables.named(ways, names)
              for name, ways in COLUMNS.items()}  # fmt: skip
@@ -157,12 +163,18 @@ def _meaning(
 
 
 def _picture(rows: reader.Rows, i: int):
-    """A row's picture, whose file begins as one does."""
+    """A row's picture or pictures, whose files begin as one does."""
     cell = rows.cell(i)
-    if cells.missing(cell) or (isinstance(cell, dict) and not any(cell.values())):
-        raise ValueError("is empty; name a picture")
-    if not isinstance(cell, str | bytes | dict):
-        raise ValueError(f"is a {type(cell).__name__}; name a file, or give a file's bytes")
+    several = cell if isinstance(cell, list) and cell else [cell]
+    for number, one in enumerate(several):
+        where = f" at picture {number}" if len(several) > 1 else ""
+        nothing = (isinstance(one, dict) and not any(one.values())) or one == []
+        if nothing or cells.missing(one):
+            raise ValueError(f"is empty{where}; name a picture")
+        if not isinstance(one, str | bytes | dict):
+            raise ValueError(
+                f"is a {type(one).__name__}{where}; name a file, or give a file's bytes"
+            )
     return rows.image(i, whose="", checked=True)
 
 

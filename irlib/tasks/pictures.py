@@ -83,7 +83,8 @@ def identify(image, *, whose: str = "") -> str:
     """What a picture is known by: 16 hex digits of a sha256 of its pixels, "" where there is none.
 
     Of the pixels as a model's processor gets them, upright and in RGB: the same picture counts once
-    under whatever name, in whatever file format, embedded or not. Raises what `open_picture` does.
+    under whatever name, in whatever file format, embedded or not. Several in a tuple are one, known
+    by all of them in their order. Raises what `open_picture` does.
 
     >>> one = Image.new("RGB", (3, 2))
     >>> identify(one) == identify(one.convert("L")) != identify(one.rotate(90, expand=True))
@@ -91,6 +92,9 @@ def identify(image, *, whose: str = "") -> str:
     """
     if image is None:
         return ""
+    if isinstance(image, tuple):  # several that are asked about together: all of them, in order
+        seen = " ".join(identify(one, whose=whose) for one in image)
+        return hashlib.sha256(seen.encode()).hexdigest()[:16]
     picture = open_picture(image, whose=whose)
     seen = f"{picture.width} {picture.height} ".encode() + picture.tobytes()
     return hashlib.sha256(seen).hexdigest()[:16]
@@ -163,8 +167,8 @@ def _in_words(image, whose: str) -> Iterator[None]:
     whose = f"{whose}: " if whose else ""
     if isinstance(image, (list, tuple)):
         raise ValueError(
-            f"{whose}asked for one prompt, found {len(image)} pictures; give one picture a "
-            "question, and a list of samples for a batch"
+            f"{whose}asked for one picture, found {len(image)}; this takes one at a time: choose "
+            "one of them, or ask about all together with vlm.prepare(pictures, question)"
         )
     asked = f"{whose}asked for the picture {_name(image)}"
     try:

@@ -19,7 +19,7 @@ class Rows:
 
     `plain` are the rows without their pictures, `cell(i)` is what stands for a picture: the name of
     a file in one of the folders `near` that lies in the folder `within`, the bytes of one, or a
-    dict of both.
+    dict of both; a list of them where a row has several.
     """
 
     place: str
@@ -30,17 +30,23 @@ class Rows:
     near: Sequence[Path]
     within: Path
     embedded: dict[bytes, pictures.Embedded] = field(default_factory=dict)
-    known: dict[bytes | Path, str] = field(default_factory=dict)
+    known: dict[bytes | Path | tuple, str] = field(default_factory=dict)
 
     def image(
         self, row: int, *, whose: str, checked: bool = False
-    ) -> pictures.Embedded | Path | None:
+    ) -> pictures.Embedded | Path | tuple | None:
         """Return a row's picture: its bytes where it is embedded, its path where it is a file.
 
-        Raises ValueError for what is neither, and, if `checked`, for a file that does not begin as
-        a picture; FileNotFoundError for a file that is not there.
+        A tuple of several. Raises ValueError for what is neither, and, if `checked`, for a file
+        that does not begin as a picture; FileNotFoundError for a file that is not there.
         """
-        stored = self._stored(row, whose=whose)
+        cell = self.cell(row) if self.has_image[row] else None
+        if isinstance(cell, list):
+            return tuple(self._image(one, whose, checked) for one in cell)
+        return self._image(cell, whose, checked)
+
+    def _image(self, cell, whose, checked):
+        stored = self._stored(cell, whose=whose)
         if not isinstance(stored, bytes):
             if checked:
                 pictures.check_head(stored, whose=whose)
@@ -53,15 +59,19 @@ class Rows:
 
     def identify(self, row: int, *, whose: str) -> str:
         """Return what a row's picture is known by, "" where it has none; no picture stays open."""
-        stored = self._stored(row, whose=whose)
-        name = sha256(stored).digest() if isinstance(stored, bytes) else stored
+        cell = self.cell(row) if self.has_image[row] else None
+        many = isinstance(cell, list)
+        stored = [self._stored(one, whose=whose) for one in (cell if many else [cell])]
+        names = [sha256(one).digest() if isinstance(one, bytes) else one for one in stored]
+        name = tuple(names) if len(names) > 1 else names[0]
         if name not in self.known:
-            self.known[name] = pictures.identify(stored, whose=whose)
+            self.known[name] = pictures.identify(
+                tuple(stored) if len(names) > 1 else stored[0], whose=whose
+            )
         return self.known[name]
 
-    def _stored(self, row: int, *, whose: str) -> bytes | Path | None:
+    def _stored(self, cell: object, *, whose: str) -> bytes | Path | None:
         """A picture's bytes where it is embedded, its path where it is a file."""
-        cell = self.cell(row) if self.has_image[row] else None
         if isinstance(cell, dict):
             cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
         if isinstance(cell, str):

@@ -14,7 +14,7 @@ from irlib import doors
 from irlib.tasks import hub, originals, reader, splits
 
 FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-IMAGE = ("image", "file_name")
+IMAGE = ("image", "images", "file_name")
 SPLITS = ("test", "validation", "val", "train")
 DIVIDERS = (",", ";", "\t")
 
@@ -41,13 +41,13 @@ def is_dataset(source: object) -> bool:
 def read(
     source,
     *,
-    image: str | None = None,
+    image: str | Sequence[str] | None = None,
     images: str | Path | None = None,
     config: str | None = None,
     split: str | None = None,
     revision: str | None = None,
 ) -> tuple[list[str], reader.Rows]:
-    """Return the columns of a table and its rows; `image` is the column of pictures.
+    """Return the columns of a table and its rows; `image` is the column of pictures, or several.
 
     Raises ValueError for a table that does not read or is empty, FileNotFoundError for no such
     file or folder, ConnectionError where the hub cannot be reached.
@@ -90,15 +90,16 @@ def read(
             table = _file(path)
     names = table.column_names if isinstance(table, pa.Table) else _names(table)
     column = image or named(IMAGE, names)
+    columns = [column] if isinstance(column, str) else list(column or ())
     plain = table if isinstance(table, list) else table.select(
-        [name for name in names if name != column]).to_pylist()  # fmt: skip
+        [name for name in names if name not in columns]).to_pylist()  # fmt: skip
     if not plain:
         raise ValueError(f"{what} were read from {place}; there are none; give it some")
 
     def cell(row: int) -> object:
-        if column is None:
-            return None
-        return table[row].get(column) if isinstance(table, list) else table[column][row].as_py()
+        found = [table[row].get(one) if isinstance(table, list) else table[one][row].as_py()
+                 for one in columns]  # fmt: skip
+        return found if len(found) > 1 else next(iter(found), None)
 
     near = [folder / name for name in originals.PICTURES if (folder / name).is_dir()]
     within = Path(folder.anchor) if anywhere else hub.home(folder)

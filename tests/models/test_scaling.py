@@ -17,21 +17,31 @@ from irlib.interventions.staircase import answers_by_layer, logits_by_layer
 from irlib.models.families import FAMILIES
 from irlib.models.loading import load
 
+BEHIND = {  # LLaVA-1.6, by what its language model's config says
+    "granite": {"logits_scaling": 8.0, "residual_multiplier": 0.5, "embedding_multiplier": 2.0},
+    "hyperclovax": {"logits_scaling": 0.25, "residual_multiplier": 0.5},
+    "nanochat": {"final_logit_softcapping": 2.0},
+    "gemma3_text": {"final_logit_softcapping": 2.0, "head_dim": 16},
+}
+
 
 @pytest.fixture(scope="module")
-def granite(tmp_path_factory):
-    """A tiny LLaVA-1.6 on Granite's language model."""
-    text = {"logits_scaling": 8.0, "residual_multiplier": 0.5, "embedding_multiplier": 2.0}
-    tiny = replace(families.llava_next(), kind="granite", text=text)
-    folder = tmp_path_factory.mktemp("granite") / "tiny"
-    families.save("llava_next", folder, randomise=randomise, tiny=tiny)
-    return load(folder, device="cpu")
+def behind(tmp_path_factory):
+    """A tiny LLaVA-1.6 on one of those language models."""
+
+    def get(kind):
+        tiny = replace(families.llava_next(), kind=kind, text=BEHIND[kind])
+        folder = tmp_path_factory.mktemp(kind) / "tiny"
+        families.save("llava_next", folder, randomise=randomise, tiny=tiny)
+        return load(folder, device="cpu")
+
+    return get
 
 
-@pytest.mark.parametrize("name", ["aya_vision", "cohere2_vision", "granite", "llava"])
+@pytest.mark.parametrize("name", ["aya_vision", "cohere2_vision", "llava", *BEHIND])
 @torch.no_grad()
-def test_logits_are_those_of_the_language_models_own_class(request, family, name):
-    vlm = request.getfixturevalue("granite") if name == "granite" else family(name)
+def test_logits_are_those_of_the_language_models_own_class(behind, family, name):
+    vlm = behind(name) if name in BEHIND else family(name)
     inputs, seen = vlm.prepare(make_sample(noise_picture(112, 60, seed=0))), {}
 
     def keep(key, args, kwargs):
@@ -65,3 +75,11 @@ def test_no_class_of_a_family_scales_by_itself(kind):
     told = inspect.getsource(importlib.import_module(made.__module__))
     assert "logits_scaling" not in told
     assert "logit_scale" not in told
+    assert ("softcapping" in inspect.getsource(made)) == FAMILIES[kind].capped
+
+
+def test_a_scale_that_nobody_knows_how_to_read_is_refused(tmp_path):
+    tiny = replace(families.llava(), kind="llama", text={"logits_scaling": 8.0})
+    folder = families.save("llava", tmp_path / "tiny", randomise=randomise, tiny=tiny)
+    with pytest.raises(ValueError, match=r"'llama' with logits that its own class scales by logi"):
+        load(folder, device="cpu")
