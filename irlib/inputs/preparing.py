@@ -154,7 +154,7 @@ def _prompt(vlm, sample):
     expected = len(sample.images) * family.placeholders
     if text.count(placeholder) != expected:
         raise ValueError(
-            f"asked for a prompt with {len(sample.images)} pictures, found "
+            f"asked for a prompt with {len(sample.images)} picture(s), found "
             f"{text.count(placeholder)} {placeholder!r} where {expected} belong, in the text that "
             f"the chat template of {vlm.name} gives; repair chat_template.jinja in its folder"
         )

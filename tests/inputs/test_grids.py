@@ -297,7 +297,7 @@ def test_broken_picture_is_named(tmp_path):
 
 
 def test_two_pictures_are_refused():
-    with pytest.raises(ValueError, match=r"asked for one prompt, found 2 pictures"):
+    with pytest.raises(ValueError, match=r"asked for one picture, found 2; this takes one at a time"):
         open_picture([noise_picture(8, 8, seed=0)] * 2)
 
 
