@@ -115,6 +115,41 @@ def test_a_patch_tells_what_it_has_at_each_layer_and_goes_again(opened):
     assert not opened.locator(".ir-patched").is_visible()
 
 
+def test_patches_are_reached_by_keyboard_and_told(opened, view):
+    rows, cols = view.asked["grid"]["rows"], view.asked["grid"]["cols"]
+    stage, heard = opened.locator(".ir-stage"), opened.locator(".ir-heard")
+    opened.locator(".ir-maps button").last.focus()
+    opened.keyboard.press("Tab")
+    assert stage.evaluate("node => node === document.activeElement")
+    first = heard.inner_text()
+    assert first.startswith("row ")
+    assert first.endswith("100\u00a0% of the highest")  # the hottest cell
+    for _ in range(max(rows, cols)):
+        opened.keyboard.press("ArrowUp")
+        opened.keyboard.press("ArrowLeft")
+    assert heard.inner_text().startswith("row 0, column 0: ")
+    opened.keyboard.press("ArrowDown")
+    for _ in range(cols + 1):
+        opened.keyboard.press("ArrowRight")
+    assert heard.inner_text().startswith(f"row 1, column {cols - 1}: ")
+    assert layer(opened) == "layer 4"  # the layers stand
+    opened.keyboard.press("Enter")
+    assert heard.inner_text().endswith(", picked")
+    assert f"patch 1, {cols - 1}" in opened.locator(".ir-patched figcaption").inner_text()
+    opened.keyboard.press("Escape")
+    assert opened.locator(".ir-root").evaluate("node => node === document.activeElement")
+    opened.keyboard.press("ArrowRight")
+    assert layer(opened) == "layer 5"
+    assert opened.locator(".ir-patched").is_visible()  # what was picked stays
+
+
+def test_a_click_on_the_picture_leaves_the_arrow_keys_to_the_layers(opened):
+    opened.locator(".ir-stage").click(position={"x": 40, "y": 40})
+    opened.keyboard.press("ArrowRight")
+    assert layer(opened) == "layer 5"
+    assert opened.locator(".ir-patched").is_visible()
+
+
 def saving(page, name):
     with page.expect_download() as coming:
         page.get_by_role("button", name=name, exact=True).click()
