@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from irlib.cam.cam import llava_cam
+from irlib.explorer import packing
+from irlib.explorer.page import page as page_of
 from irlib.explorer.view import explore
 from irlib.models.loading import load
 from irlib.tasks.loading import load_task
@@ -169,6 +171,28 @@ def test_png_and_csv_are_saved_with_what_they_were_made_from(opened, view):
     image = names.split(",").index("share_image")
     share = view.shown["share"][view.shown["segments"].index("image")]
     assert [float(row.split(",")[image]) for row in rows[:12]] == share
+
+
+@pytest.mark.parametrize("size", [(20, 5000), (5000, 20), (1, 1)])
+def test_odd_pictures_and_markup_are_shown_and_saved(page, view, tmp_path, size):
+    nasty = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b"
+    told = view.session.known()
+    words = [{"text": text, "tokens": [0], "space": True} for text in (nasty, "אבג")]
+    plain = packing.picture(Image.new("RGB", size, "red"))
+    asked = told["asked"] | {"picture": plain, "boxes": [], "question": nasty, "answer": nasty}
+    asked |= {"words": words, "grid": told["asked"]["grid"] | {"frame": [0, 0, *size]}}
+    strip = told["strip"] | {"answers": [nasty] * len(told["strip"]["answers"])}
+    dialogs = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog) or dialog.dismiss())
+    path = tmp_path / "odd.html"
+    path.write_text(page_of(told | {"asked": asked, "strip": strip}, title=nasty))
+    page.goto(path.as_uri())
+    page.locator(".ir-marks circle").wait_for(state="attached")
+    assert page.locator(".ir-word").first.inner_text() == nasty
+    assert page.locator("img").count() == 1  # the picture
+    made = Image.open(saving(page, "save this view as a picture").path())
+    assert (made.width, made.height < 2000) == (1500, True)
+    assert dialogs == []
 
 
 def test_copied_python_makes_the_map_of_the_picked_words(opened, view):

@@ -43,13 +43,18 @@ export function csv(view) {
   return `# ${JSON.stringify(provenance(view))}\n${lines.join("\n")}\n`;
 }
 
+// a text without what no XML may hold, which a model may well say: control signs, half letters
+export function written(text) {
+  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "").replace(/\p{Cs}/gu, "");
+}
+
 function drawn(node, width, height) {
   const copy = node.cloneNode(true);
   copy.setAttribute("width", width);
   copy.setAttribute("height", height);
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  const image = new Image();
-  image.src = `data:image/svg+xml,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`;
+  const image = new Image(), text = written(new XMLSerializer().serializeToString(copy));
+  image.src = `data:image/svg+xml,${encodeURIComponent(text)}`;
   return image.decode().then(() => image);
 }
 
