@@ -61,6 +61,7 @@ site: .venv/.stamp
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python docs/views.py smol-llava mini-llava mini-internvl
 	rm -rf site
 	$(BIN)/python -m sphinx -q -W --keep-going -E -c docs -d data/results/doctrees . site
+	rm -rf jupyter_execute # myst-nb's own copies of the notebooks
 
 clean:
 	rm -rf data/results figures/*/notebooks .pytest_cache .ruff_cache

@@ -12,11 +12,12 @@ from irlib import __version__
 from irlib.evidence.rulers import faithfulness
 from irlib.explorer import maps as drawn
 from irlib.explorer import packing
+from irlib.explorer.lines import Said, lines
 from irlib.explorer.words import words_of
 from irlib.inputs.records import Answer, Inputs
 from irlib.interventions.staircase import answers_by_layer
 from irlib.plots.cells import asked as worded
-from irlib.scores import score
+from irlib.scores import MAIN, score
 from irlib.store import provenance
 
 ROUTES = ("image>question", "image>answer", "question>answer")
@@ -24,13 +25,14 @@ WINDOW = 3  # layers that a route is cut in at a time
 BEYOND = 8  # tokens that a changed answer may be longer than the untouched one: it is another then
 
 
-def asked(vlm, inputs: Inputs, answer: Answer, model: dict, *, said: str) -> dict:
+def asked(vlm, inputs: Inputs, answer: Answer, model: dict, *, said: Said) -> dict:
     """What was asked and answered: picture, cells, boxes, words, and what it was made from.
 
-    `model` is how the model is known, `name` and `sha256`; `said` what vlm.prepare took.
+    `model` is how the model is known, `name` and `sha256`; `said` how Python says what was asked.
     """
     (sample,), grid = inputs.samples, inputs.grid
-    right = score(sample, answer.text)["score"] >= 0.5 if sample.reference else None
+    scored = sample.reference and sample.task in MAIN
+    right = score(sample, answer.text)["score"] >= 0.5 if scored else None
     frame = None if grid is None else [*grid.cells[0, 0, :2], *grid.cells[-1, -1, 2:]]
     return {
         "model": model["name"],
@@ -50,11 +52,7 @@ def asked(vlm, inputs: Inputs, answer: Answer, model: dict, *, said: str) -> dic
         },
         "boxes": [[box.label, *packing.numbers([box.x0, box.y0, box.x1, box.y1])]
                   for box in sample.boxes],
-        "python": [
-            "from irlib import attention_flow, llava_cam, load, load_task, truncate", "",
-            f"vlm = load({model['name']!r})", f"inputs = vlm.prepare({said})",
-            "answer = vlm.answer(inputs)",
-        ],
+        "python": lines(model["name"], said),
         "provenance": {
             "irlib": __version__, "model": model,
             "rows": provenance.rows(sample), **provenance.surroundings(),

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from irlib.explorer import reading
 from irlib.explorer.finding import Finder, Found
+from irlib.explorer.lines import bundled
 from irlib.explorer.maps import attention_rows
 from irlib.hooks.stopping import Stopped, stopping
 from irlib.store import provenance
-from irlib.store.places import bundles, root
 from irlib.tasks.protocols import TASKS
 
 log = logging.getLogger(__name__)
@@ -55,14 +55,15 @@ class Session:
             "routes": lambda: self._panel("routes", "cutting routes", reading.routes),
             "faithful": lambda: self._panel("faithful", "measuring the maps", reading.faithful),
         }
-        asks = told.get("do") in ("row", "own")
-        if told.get("do") == "cancel":
+        do = told.get("do")
+        asks = do in ("row", "own")
+        if do == "cancel":
             return self._over.set()
-        if told.get("do") not in jobs:
-            return self._status(error=f"asked to do {told.get('do')!r}, found no such thing to do")
+        if not isinstance(do, str) or do not in jobs:
+            return self._status(error=f"asked to do {do!r}, found no such thing to do")
         if not asks and (self._asking or told.get("number", self._number) != self._number):
             return None
-        return self._later(jobs[told["do"]], asks=asks)
+        return self._later(jobs[do], asks=asks)
 
     def ask(self, find: Callable[[Finder], Found], *, wait: bool = True) -> threading.Thread | None:
         """Ask what is found, and `wait` for all panels or leave it to a thread."""
@@ -113,15 +114,19 @@ class Session:
                 note = "\n".join(dict.fromkeys([*self.beyond(), *said]))
             except Stopped:
                 note = "stopped"
+            except KeyboardInterrupt:  # of who waits for it, in a notebook
+                note = "stopped"
+                raise
             except Exception as wrong:  # whatever it is: the view must not wait for ever
                 known = isinstance(wrong, EXPECTED)
                 log.log(logging.DEBUG if known else logging.ERROR, "not done", exc_info=True)
                 kind = "" if known and str(wrong) else f"{type(wrong).__name__}: "
                 error = f"{kind}{wrong}"
-            self._answers(over)
-            if over is self._over:  # else the next one tells how it goes
-                over.set()
-                self._status(error=error, note=note)
+            finally:
+                self._answers(over)
+                if over is self._over:  # else the next one tells how it goes
+                    over.set()
+                    self._status(error=error, note=note)
 
     def _question(self, found: Found) -> None:
         inputs = self.vlm.prepare(found.sample)
@@ -133,7 +138,7 @@ class Session:
                 "nothing; ask another question"
             )
         attention = attention_rows(self.vlm, inputs, answer)
-        asked = reading.asked(self.vlm, inputs, answer, self._made_of(), said=found.inputs)
+        asked = reading.asked(self.vlm, inputs, answer, self._made_of(), said=found.said)
         if self._running.is_set():
             raise Stopped("before it was told")
         self._answers(self._running)
@@ -185,8 +190,7 @@ class Session:
     def beyond(self) -> list[str]:
         """What must be known of a picture that the model was not made for."""
         found, name = self._found, self.vlm.name
-        drawn = name in bundles() or (root() / "data/minis" / name).is_dir()
-        if not drawn or found is None or found.place or found.sample.reference:
+        if not bundled(name) or found is None or found.place or found.sample.reference:
             return []
         if found.sample.image is None:
             return []

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from irlib.cam.cam import llava_cam
+from irlib.explorer import packing
+from irlib.explorer.page import page as page_of
 from irlib.explorer.view import explore
 from irlib.models.loading import load
 from irlib.tasks.loading import load_task
@@ -115,6 +117,41 @@ def test_a_patch_tells_what_it_has_at_each_layer_and_goes_again(opened):
     assert not opened.locator(".ir-patched").is_visible()
 
 
+def test_patches_are_reached_by_keyboard_and_told(opened, view):
+    rows, cols = view.asked["grid"]["rows"], view.asked["grid"]["cols"]
+    stage, heard = opened.locator(".ir-stage"), opened.locator(".ir-heard")
+    opened.locator(".ir-maps button").last.focus()
+    opened.keyboard.press("Tab")
+    assert stage.evaluate("node => node === document.activeElement")
+    first = heard.inner_text()
+    assert first.startswith("row ")
+    assert first.endswith("100\u00a0% of the highest")  # the hottest cell
+    for _ in range(max(rows, cols)):
+        opened.keyboard.press("ArrowUp")
+        opened.keyboard.press("ArrowLeft")
+    assert heard.inner_text().startswith("row 0, column 0: ")
+    opened.keyboard.press("ArrowDown")
+    for _ in range(cols + 1):
+        opened.keyboard.press("ArrowRight")
+    assert heard.inner_text().startswith(f"row 1, column {cols - 1}: ")
+    assert layer(opened) == "layer 4"  # the layers stand
+    opened.keyboard.press("Enter")
+    assert heard.inner_text().endswith(", picked")
+    assert f"patch 1, {cols - 1}" in opened.locator(".ir-patched figcaption").inner_text()
+    opened.keyboard.press("Escape")
+    assert opened.locator(".ir-root").evaluate("node => node === document.activeElement")
+    opened.keyboard.press("ArrowRight")
+    assert layer(opened) == "layer 5"
+    assert opened.locator(".ir-patched").is_visible()  # what was picked stays
+
+
+def test_a_click_on_the_picture_leaves_the_arrow_keys_to_the_layers(opened):
+    opened.locator(".ir-stage").click(position={"x": 40, "y": 40})
+    opened.keyboard.press("ArrowRight")
+    assert layer(opened) == "layer 5"
+    assert opened.locator(".ir-patched").is_visible()
+
+
 def saving(page, name):
     with page.expect_download() as coming:
         page.get_by_role("button", name=name, exact=True).click()
@@ -134,6 +171,28 @@ def test_png_and_csv_are_saved_with_what_they_were_made_from(opened, view):
     image = names.split(",").index("share_image")
     share = view.shown["share"][view.shown["segments"].index("image")]
     assert [float(row.split(",")[image]) for row in rows[:12]] == share
+
+
+@pytest.mark.parametrize("size", [(20, 5000), (5000, 20), (1, 1)])
+def test_odd_pictures_and_markup_are_shown_and_saved(page, view, tmp_path, size):
+    nasty = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b"
+    told = view.session.known()
+    words = [{"text": text, "tokens": [0], "space": True} for text in (nasty, "אבג")]
+    plain = packing.picture(Image.new("RGB", size, "red"))
+    asked = told["asked"] | {"picture": plain, "boxes": [], "question": nasty, "answer": nasty}
+    asked |= {"words": words, "grid": told["asked"]["grid"] | {"frame": [0, 0, *size]}}
+    strip = told["strip"] | {"answers": [nasty] * len(told["strip"]["answers"])}
+    dialogs = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog) or dialog.dismiss())
+    path = tmp_path / "odd.html"
+    path.write_text(page_of(told | {"asked": asked, "strip": strip}, title=nasty))
+    page.goto(path.as_uri())
+    page.locator(".ir-marks circle").wait_for(state="attached")
+    assert page.locator(".ir-word").first.inner_text() == nasty
+    assert page.locator("img").count() == 1  # the picture
+    made = Image.open(saving(page, "save this view as a picture").path())
+    assert (made.width, made.height < 2000) == (1500, True)
+    assert dialogs == []
 
 
 def test_copied_python_makes_the_map_of_the_picked_words(opened, view):

@@ -101,6 +101,13 @@ def test_csv_quotes_what_it_must_and_says_what_it_is_of():
 
 
 @node
+def test_what_no_drawing_can_hold_is_left_out_of_it():
+    code = 'import { written } from "./save.js"; console.log(JSON.stringify(written('
+    code += '"a\\u0000\\u001b\\t\\ud800b\\ud83d\\udc31\\uffff")))'
+    assert run(code) == "a\tb🐱"
+
+
+@node
 def test_a_png_carries_where_it_comes_from():
     import base64
     import io

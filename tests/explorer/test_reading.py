@@ -11,11 +11,13 @@ from irlib.attention import attention_flow, attention_map
 from irlib.cam.cam import llava_cam
 from irlib.evidence.rulers import faithfulness
 from irlib.explorer import packing, reading
+from irlib.explorer.lines import Said
 from irlib.explorer.maps import attention_maps, attention_rows, cam_maps
 from irlib.interventions.edges import knockout
 from irlib.interventions.truncation import truncate
 
 MODEL = {"name": "tiny", "sha256": "0"}
+SAID = Said("None", "None, 'What?'")
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_shares_and_attention_of_words_are_of_the_rows_before_their_tokens(read)
 def test_picked_words_have_other_maps_than_the_whole_and_say_whose_they_are(read):
     vlm, inputs, answer, attention = read
     whole = reading.shown(vlm, inputs, answer, attention)
-    words = reading.asked(vlm, inputs, answer, MODEL, said="")["words"]
+    words = reading.asked(vlm, inputs, answer, MODEL, said=SAID)["words"]
     one = reading.shown(vlm, inputs, answer, attention, picked=[0])
     assert (one["picked"], one["tokens"]) == ([0], words[0]["tokens"])
     assert whole["tokens"] == [*range(len(answer.ids[0]))]
@@ -172,7 +174,7 @@ def test_faithful_is_what_the_ruler_gives(tiny_llava, sample):
 def test_without_a_picture_there_are_shares_and_an_answer_and_no_map(tiny_llava, text_sample):
     inputs = tiny_llava.prepare(text_sample)
     answer = tiny_llava.answer(inputs)
-    asked = reading.asked(tiny_llava, inputs, answer, MODEL, said="")
+    asked = reading.asked(tiny_llava, inputs, answer, MODEL, said=SAID)
     assert (asked["picture"], asked["grid"]) == (None, None)
     shown = reading.shown(tiny_llava, inputs, answer, attention_rows(tiny_llava, inputs, answer))
     assert shown["maps"] == {}
@@ -187,7 +189,7 @@ def test_without_a_picture_there_are_shares_and_an_answer_and_no_map(tiny_llava,
 def test_every_panel_is_strict_json(read):
     vlm, inputs, answer, attention = read
     panels = [
-        reading.asked(vlm, inputs, answer, MODEL, said=""),
+        reading.asked(vlm, inputs, answer, MODEL, said=SAID),
         reading.shown(vlm, inputs, answer, attention),
         reading.strip(vlm, inputs, answer),
         reading.routes(vlm, inputs, answer),

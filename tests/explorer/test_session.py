@@ -6,8 +6,11 @@ import io
 import os
 import threading
 import weakref
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from conftest import make_sample, noise_picture
 from PIL import Image
 
 from irlib.explorer import session as module
@@ -77,7 +80,9 @@ def test_all_words_together_are_the_whole_answer(talk):
         ({"do": "own", "question": "What?", "data": "AAAA", "name": "cat.png"}, "cat.png: asked"),
         ({"do": "own", "question": "What?", "data": "%%", "name": "cat.png"}, "no whole file"),
         ({"do": "own", "question": "What?", "data": png()[:60], "name": "cat.png"}, "cat.png"),
+        ({"do": "own", "question": "What?", "data": "", "name": "cat.png"}, "found it empty"),
         ({"do": "own", "question": "What?", "path": "/nowhere/cat.png"}, "found no such file"),
+        ({"do": "own", "question": "What is \ud800?"}, "half a letter"),
         ({"do": "own", "question": "What is <image> there?"}, "special token"),
         ({"do": "own", "question": "what " * 5000}, "positions"),
         ({"do": "row", "task": "vqa"}, "asked for the task 'vqa'"),
@@ -85,6 +90,7 @@ def test_all_words_together_are_the_whole_answer(talk):
         ({"do": "words", "picked": ["a"]}, "no such words"),
         ({"do": "words", "picked": 3}, "not iterable"),
         ({"do": "fly"}, "asked to do 'fly'"),
+        ({"do": ["words"]}, "asked to do ['words']"),
         ({}, "asked to do None"),
     ],
 )
@@ -124,7 +130,7 @@ def test_an_upload_and_a_question_about_it_keep_their_picture(talk):
     hear(session, do="own", question="Is there a red cat?")
     again = last(told, "asked")
     assert again["picture"] == asked["picture"]
-    assert again["python"][3] == "inputs = vlm.prepare('red.png', 'Is there a red cat?')"
+    assert "inputs = vlm.prepare(picture, 'Is there a red cat?')" in again["python"]
 
 
 def test_a_question_of_ones_own_about_a_rows_picture_has_not_that_rows_box(talk):
@@ -132,7 +138,6 @@ def test_a_question_of_ones_own_about_a_rows_picture_has_not_that_rows_box(talk)
     assert len(last(told, "asked")["boxes"]) == 1
     hear(session, do="own", question="Is there a red cat?")
     assert last(told, "asked")["boxes"] == []
-    assert "load_task('pope', keys=['a'])[0].image" in last(told, "asked")["python"][3]
 
 
 def test_a_new_question_ends_the_old_one(tiny_llava, talk, monkeypatch):
@@ -259,6 +264,69 @@ def test_cancel_keeps_what_is_there_and_says_so(talk, monkeypatch):
     assert session.known() == before
 
 
+def test_an_interrupted_wait_ends_idle(talk, monkeypatch):
+    session, told = talk
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.reading, "shown", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.pick_each()
+    assert (last(told)["busy"], last(told)["note"]) == ("", "stopped")
+    hear(session, do="words", picked=[0])
+    assert last(told, "shown")["picked"] == [0]
+
+
+def test_a_narrow_picture_in_tiles_is_told_whole_and_can_be_stopped(family, monkeypatch):
+    vlm, told = family("llava_next"), []
+    session = Session(vlm, lambda name, panel: told.append((name, panel)))
+    narrow = replace(make_sample(noise_picture(30, 200, seed=0)), max_new_tokens=128)
+    session.ask(lambda finder: finder.given(narrow))
+    assert [name for name, _ in told if name != "status"] == ["asked", "shown", "strip"]
+    assert last(told, "asked")["grid"]["rows"] > last(told, "asked")["grid"]["cols"]
+    answers = module.reading.answers_by_layer
+
+    def stopped(*read, **settings):
+        session.hear({"do": "cancel"})
+        return answers(*read, **settings)
+
+    monkeypatch.setattr(module.reading, "answers_by_layer", stopped)
+    hear(session, do="routes")
+    assert last(told)["note"] == "stopped"
+    assert "routes" not in session.known()
+
+
+PICTURES = {
+    "1x1": (1, 1, "RGB", "png"), "5000x20": (5000, 20, "RGB", "png"),
+    "20x5000": (20, 5000, "RGB", "png"), "cmyk": (50, 40, "CMYK", "jpeg"),
+    "16 bits": (50, 40, "I;16", "png"), "rgba": (50, 40, "RGBA", "png"),
+    "two grey": (50, 40, "LA", "png"), "palette": (50, 40, "P", "gif"),
+    "animated": (50, 40, "RGB", "webp"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_odd_pictures_have_maps(talk, name):
+    session, told = talk
+    wide, high, mode, form = PICTURES[name]
+    made, picture = io.BytesIO(), noise_picture(wide, high, seed=0)
+    if mode == "I;16":
+        picture = Image.fromarray(257 * np.array(picture.convert("L"), "uint16"))
+    else:
+        picture = picture.convert(mode)
+    more = {"save_all": True, "append_images": [picture]} if name == "animated" else {}
+    picture.save(made, form, **more)
+    data = base64.b64encode(made.getvalue()).decode()
+    hear(session, do="own", question="What?", data=data, name=name)
+    assert last(told)["error"] == ""
+    asked = last(told, "asked")
+    assert (asked["key"], asked["picture"]["width"], asked["picture"]["height"]) == (
+        name, wide, high)  # fmt: skip
+    assert last(told, "shown")["maps"]["post_attention/mean"]["peak"]
+
+
 def test_many_questions_grow_neither_hooks_nor_what_is_kept(tiny_llava, sample):
     session = Session(tiny_llava, lambda *_: None)
     held, sizes = [], []
@@ -281,7 +349,7 @@ def test_rows_go_round_and_name_themselves():
     first, beyond = finder.row("pope", 0), finder.row("pope", len(finder._rows["pope"]))
     assert beyond.sample.key == first.sample.key
     assert finder.row("pope", -1).place[1] == first.place[2] - 1
-    assert first.inputs == f"load_task('pope', keys=[{first.sample.key!r}])[0]"
+    assert first.said.inputs == f"load_task('pope', keys=[{first.sample.key!r}])[0]"
 
 
 def test_another_picture_on_a_bundled_model_is_told_what_that_means(photograph):

@@ -11,7 +11,7 @@ export function askPanel(view) {
   const task = el("select", { "aria-label": "task", change: () => row(0) });
   const place = el("span", { class: "ir-place", "aria-live": "polite" });
   const question = el("textarea", {
-    rows: 3, "aria-label": "question", placeholder: "Ask about the picture…", readonly: !asks,
+    rows: 3, dir: "auto", "aria-label": "question", placeholder: "Ask about the picture…", readonly: !asks,
     input: () => { typed = true; tellOf(); },
     keydown: (event) => {
       if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); own(); }
@@ -25,7 +25,7 @@ export function askPanel(view) {
   const file = el("input", { type: "file", accept: "image/*", class: "ir-file",
     "aria-label": "upload a picture", change: () => file.files[0] && upload(file.files[0]) });
   const thumb = el("div", { class: "ir-thumb" });
-  const words = el("div", { class: "ir-words", role: "group", "aria-label": "answer, words to pick" });
+  const words = el("div", { class: "ir-words", dir: "auto", role: "group", "aria-label": "answer, words to pick" });
   const all = button("whole answer", "maps and shares of the whole answer", () => pick([]),
     { class: "ir-small" });
   const right = el("span", { class: "ir-right", role: "img" });
@@ -33,7 +33,7 @@ export function askPanel(view) {
   const bar = el("progress", { max: 1, value: 0, "aria-label": "progress" });
   const stop = button("stop", "stop computing", () => host.send({ do: "cancel" }), { class: "ir-small" });
   const busy = el("div", { class: "ir-busy", hidden: true }, bar, stop);
-  const of = el("small", { class: "ir-of" }); // whose answer this is, where another question is written
+  const of = el("small", { class: "ir-of", dir: "auto" }); // whose answer this is, where another question is written
   const chosen = el("span", { class: "ir-chosen", hidden: true });
   let fresh = null; // a picture that was chosen and not asked about yet
   let typed = false; // something that was not asked yet: what comes in must not take it away

@@ -113,7 +113,7 @@ export function chartsPanel(view) {
     put(strip, ...ticks, ...line(told.logprob, 1, y, INK), ...cells, ...flag, ...axis(high - 4, true),
       cursor(row + deep + 2));
     put(answers, told.answers.map((answer, which) => el("li", {},
-      swatch(colourOf(which)), el("span", {}, answer || "(nothing)"))));
+      swatch(colourOf(which)), el("span", { dir: "auto" }, answer || "(nothing)"))));
   }
 
   function swatch(colour) {
@@ -156,7 +156,7 @@ export function chartsPanel(view) {
     if (!told) return put(now);
     const which = told.which[state.layer];
     put(now, `hidden from layer ${state.layer} on: `,
-      el("b", { class: which ? "ir-other" : "ir-same" }, shorten(told.answers[which] || "(nothing)", 90)),
+      el("b", { dir: "auto", class: which ? "ir-other" : "ir-same" }, shorten(told.answers[which] || "(nothing)", 90)),
       el("small", {}, told.keeps < asked.layers ? `  ⚑ kept from layer ${told.keeps} on`
         : "  ⚑ kept by the untouched model alone"));
   }

@@ -13,7 +13,7 @@ const PACE = 420; // milliseconds a layer
 
 export function mount(root, host) {
   const state = { layer: 0, site: "post_attention", pool: "mean", smooth: false, opacity: 0.75, boxes: true,
-    patch: null, picked: [] };
+    patch: null, cursor: null, picked: [] };
   let timer = null, left, middle, right;
   const view = {
     root, host, state, panels: {}, picks: [],
@@ -100,7 +100,7 @@ export function mount(root, host) {
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's own keys
   root.tabIndex = 0;
   root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "where an answer comes from; arrow keys step through the layers");
+  root.setAttribute("aria-label", "where an answer comes from; arrow keys step through the layers, on the picture through its patches");
   root.addEventListener("keydown", keys);
   root.replaceChildren(el("div", { class: "ir-page" }, el("header", {}, model,
     el("small", {}, "where in the picture, and how deep in the model, an answer comes from")),

@@ -9,7 +9,12 @@ export function picturePanel(view) {
   const { state } = view;
   const canvas = el("canvas", { role: "img" });
   const marks = svg("svg", { class: "ir-marks", "aria-hidden": "true", preserveAspectRatio: "none" });
-  const stage = el("div", { class: "ir-stage", click: patch }, canvas, marks);
+  // by Tab it takes the arrow keys for its patches; a click leaves them to the layers
+  const stage = el("div", { class: "ir-stage", tabindex: 0, role: "application", click: patch, keydown: keys,
+    mousedown: (event) => { event.preventDefault(); view.root.focus({ preventScroll: true }); },
+    focus: () => move(0, 0), blur: () => set({ cursor: null }),
+    "aria-label": "patches of the picture: arrow keys move, Enter picks, Escape leaves" }, canvas, marks);
+  const heard = el("div", { class: "ir-heard", "aria-live": "polite" });
   const sites = el("div", { class: "ir-choice", role: "group", "aria-label": "where it is measured" });
   const pools = el("div", { class: "ir-choice", role: "group", "aria-label": "how slopes are pooled" });
   const slider = el("input", { type: "range", min: 0, step: 1, class: "ir-slider", "aria-label": "layer",
@@ -39,7 +44,8 @@ export function picturePanel(view) {
 
   async function asked(panel) {
     image = pale = null;
-    state.patch = null;
+    state.patch = state.cursor = null;
+    put(heard);
     slider.max = panel.layers - 1;
     const known = Object.fromEntries(Object.entries(SITES).filter(([name]) => panel.sites.includes(name)));
     choose(sites, { ...known, attends: "answer’s attention" }, (site) => set({ site }));
@@ -128,6 +134,37 @@ export function picturePanel(view) {
     set({ patch: !inside || state.patch === cell ? null : cell });
   }
 
+  function move(rows, cols) {
+    if (!view.panels.asked?.grid) return;
+    const { grid } = view.panels.asked, map = view.map();
+    const from = state.cursor ?? state.patch ?? (map ? hottest(map, state.layer, grid.rows * grid.cols) : 0);
+    const within = (at, most) => Math.max(0, Math.min(most - 1, at));
+    const row = within(Math.floor(from / grid.cols) + rows, grid.rows);
+    set({ cursor: row * grid.cols + within((from % grid.cols) + cols, grid.cols) });
+    tell();
+  }
+
+  function tell() {
+    const { grid } = view.panels.asked, map = view.map(), peak = map?.peak[state.layer] ?? 0;
+    const share = peak ? map.at(state.layer, state.cursor) : 0;
+    put(heard, `row ${Math.floor(state.cursor / grid.cols)}, column ${state.cursor % grid.cols}: ` +
+      (map ? `${(share * peak).toPrecision(2)}, ${percent(share)} of the highest` : "no map") +
+      (state.cursor === state.patch ? ", picked" : ""));
+  }
+
+  function keys(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || !view.panels.asked?.grid) return;
+    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!by && event.key !== "Enter" && event.key !== "Escape") return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (by) return move(...by);
+    if (event.key === "Escape") return view.root.focus({ preventScroll: true });
+    if (state.cursor == null) return move(0, 0);
+    set({ patch: state.patch === state.cursor ? null : state.cursor });
+    tell();
+  }
+
   function draw() {
     const { asked: panel, shown, faithful } = view.panels;
     if (!panel) return;
@@ -152,6 +189,7 @@ export function picturePanel(view) {
       state.boxes && image ? panel.boxes.map((box) => outline(...box.slice(1), "#fff", 2)) : [],
       map && !zero && image ? [spot(cellBox(hottest(map, state.layer, panel.grid.rows * panel.grid.cols)))] : [],
       state.patch != null && panel.grid ? outline(...cellBox(state.patch), "#4FE3FF", 3) : [],
+      state.cursor != null && panel.grid ? outline(...cellBox(state.cursor), "#FFE14F", 2) : [],
       zero && image ? [zeroText(panel)] : []);
     drawFacts(panel, map, shown);
     drawFaith(faithful, map);
@@ -223,7 +261,7 @@ export function picturePanel(view) {
 
   new ResizeObserver(() => draw()).observe(stage);
   const node = el("section", { class: "ir-middle", "aria-label": "map on the picture" },
-    el("div", { class: "ir-row ir-maps" }, sites, pools), el("div", { class: "ir-hold" }, stage),
+    el("div", { class: "ir-row ir-maps" }, sites, pools), el("div", { class: "ir-hold" }, stage), heard,
     el("div", { class: "ir-row ir-steps" }, play, slider, number),
     el("div", { class: "ir-row" }, el("label", { class: "ir-opacity" }, "heat ", el("small", {}, "0"), el("i", { class: "ir-key" }), el("small", {}, "max"), opacity), smooth, boxes, facts),
     faith, patched);

@@ -43,19 +43,25 @@ export function csv(view) {
   return `# ${JSON.stringify(provenance(view))}\n${lines.join("\n")}\n`;
 }
 
+// a text without what no XML may hold, which a model may well say: control signs, half letters
+export function written(text) {
+  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "").replace(/\p{Cs}/gu, "");
+}
+
 function drawn(node, width, height) {
   const copy = node.cloneNode(true);
   copy.setAttribute("width", width);
   copy.setAttribute("height", height);
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  const image = new Image();
-  image.src = `data:image/svg+xml,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`;
+  const image = new Image(), text = written(new XMLSerializer().serializeToString(copy));
+  image.src = `data:image/svg+xml,${encodeURIComponent(text)}`;
   return image.decode().then(() => image);
 }
 
 async function png(view) {
   const { asked, strip } = view.panels, { picture } = asked, parts = view.drawings();
-  const side = picture ? 660 : 0, high = picture ? (side * picture.height) / picture.width : 0;
+  const side = picture ? Math.max(1, Math.min(660, (1200 * picture.width) / picture.height)) : 0;
+  const high = picture ? Math.max(1, (side * picture.height) / picture.width) : 0;
   const left = EDGE + side + (side ? EDGE : 0), wide = WIDE - left - EDGE;
   const sizes = parts.map((one) => one.viewBox.baseVal), top = 118;
   const tall = sizes.map((size) => (wide * size.height) / size.width);
@@ -73,9 +79,9 @@ async function png(view) {
   write(`${view.mapName()}, layer ${view.state.layer}`, EDGE, 104, 17, "#555");
   if (picture) {
     const one = el("canvas");
-    view.paint(one, side, Math.round(high));
+    view.paint(one, Math.round(side), Math.round(high));
     pen.drawImage(one, EDGE, top);
-    pen.drawImage(await drawn(view.marks, side, Math.round(high)), EDGE, top, side, high);
+    pen.drawImage(await drawn(view.marks, Math.round(side), Math.round(high)), EDGE, top, side, high);
   }
   let y = top;
   for (const [i, one] of parts.entries()) {
@@ -116,18 +122,16 @@ export function python(view) {
   const tokens = picked(view).flatMap((place) => asked.words[place].tokens);
   const flow = "flow = attention_flow(vlm, inputs, answer, first=True)" +
     (tokens.length ? "  # of the whole answer, not of these words" : "");
-  if (state.site === "attends") lines.push(flow);
-  else if (asked.picture) {
+  if (state.site !== "attends" && asked.picture) {
     if (tokens.length) {
       const words = JSON.stringify(picked(view).map((place) => asked.words[place].text).join(" "));
       lines.push(`tokens = [${tokens.join(", ")}]  # ${words}`, "ids = answer.ids[0][tokens]");
     }
     const target = tokens.length ? ", target=lambda logits: logits[tokens, ids].sum()" : "";
     lines.push(`maps = llava_cam(vlm, inputs, answer, site="${state.site}", pool="${state.pool}"${target})`,
-      `figure = maps.show([${state.layer}])`,
-      flow);
+      `figure = maps.show([${state.layer}])`);
   }
-  lines.push(`with truncate(vlm, inputs, layer=${state.layer}):`, "    hidden = vlm.answer(inputs).text");
+  lines.push(flow, `with truncate(vlm, inputs, layer=${state.layer}):`, "    hidden = vlm.answer(inputs).text");
   return `${lines.join("\n")}\n`;
 }
 
