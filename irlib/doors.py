@@ -31,13 +31,13 @@ def counts(
 ) -> list[int]:
     """The whole numbers in `values`, in their order, each as `count` takes it.
 
-    Raises ValueError where `values` are no list of them, a single number and a text included, and
-    for an empty list where `some` must be there.
+    Raises ValueError where `values` are no list of them, a single number and a text included
+    (`one_or_more` takes that), and for an empty list where `some` must be there.
 
     >>> counts("layers", range(2), most=11)
     [0, 1]
     """
-    if not isinstance(values, Iterable) or isinstance(values, str | bytes):
+    if not _listed(values) or isinstance(values, str | bytes):
         raise ValueError(
             f"asked for {name}={values!r}, found a {type(values).__name__}; give a list of whole "
             "numbers"
@@ -47,6 +47,15 @@ def counts(
         raise ValueError(f"asked for {name}=[], found none; give at least one whole number")
     return [count(f"{name}[{place}]", value, least=least, most=most)
             for place, value in enumerate(values)]  # fmt: skip
+
+
+def one_or_more(name: str, values: object, **limits) -> list[int]:
+    """A whole number alone or the whole numbers in a list, each as `count` takes it.
+
+    >>> one_or_more("layer", 3), one_or_more("layers", range(2))
+    ([3], [0, 1])
+    """
+    return counts(name, values if _listed(values) else [values], **limits)
 
 
 def number(
@@ -116,6 +125,11 @@ def kind(name: str, value: object, *kinds: type, give: str) -> None:
         raise TypeError(
             f"asked to take {shown} as {name}, found a {type(value).__name__}; give {give}"
         )
+
+
+def _listed(values) -> bool:
+    """Whether it holds several: a tensor or array of no axes is one number."""
+    return isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0
 
 
 def _whole(value: object) -> int | None:

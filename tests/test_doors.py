@@ -49,3 +49,12 @@ def test_a_number_above_is_not_the_bound_itself():
     assert doors.number("memory", np.float32(0.5), above=True) == 0.5
     with pytest.raises(ValueError, match="give a finite number above 0"):
         doors.number("memory", 0, above=True)
+
+
+@pytest.mark.parametrize("one", [3, np.int64(3), torch.tensor(3), np.array(3)])
+def test_a_number_alone_is_a_list_of_it_where_either_is_taken(one):
+    assert doors.one_or_more("layer", one, most=3) == [3]
+    with pytest.raises(ValueError, match="asked for layers="):
+        doors.counts("layers", one)
+    with pytest.raises(ValueError, match=r"give a whole number in 0\.\.2"):
+        doors.one_or_more("layer", one, most=2)

@@ -129,6 +129,11 @@ class Session:
                     self._status(error=error, note=note)
 
     def _question(self, found: Found) -> None:
+        if (count := len(found.sample.images)) > 1:
+            raise ValueError(
+                f"asked about {count} pictures at once, found that a view shows one; ask about one "
+                "of them, or take llava_cam and truncate with inputs.picture(0)"
+            )
         inputs = self.vlm.prepare(found.sample)
         self._status(busy="answering", part=0.1)
         answer = self.vlm.answer(inputs)

@@ -57,8 +57,7 @@ def knockout(
     False
     """
     doors.kind("inputs", inputs, Inputs, give="vlm.prepare(sample)")
-    layers = layers if hasattr(layers, "__iter__") else [layers]
-    layers = doors.counts("layers", layers, most=vlm.n_layers - 1)
+    layers = doors.one_or_more("layers", layers, most=vlm.n_layers - 1)
     inputs = vlm.encode(inputs)
     cut = edge_of(inputs, edge)
     _, arguments = first_layer(vlm, inputs)

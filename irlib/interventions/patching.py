@@ -47,8 +47,7 @@ def patch(
     >>> text == vlm.answer(donor, max_new_tokens=1).text
     True
     """
-    layers = layer if hasattr(layer, "__iter__") else [layer]
-    layers = doors.counts("layer", layers, most=vlm.n_layers - 1, some=True)
+    layers = doors.one_or_more("layer", layer, most=vlm.n_layers - 1, some=True)
     if any(model is vlm.model for model in OPEN.get()):
         raise ValueError(
             f"asked to patch {vlm.name} inside another patch of it, found that the donor's "
