@@ -135,6 +135,22 @@ def test_ci_runs_the_commands_of_the_readme():
     assert runs == [".ci/run"]
 
 
+def test_the_floors_are_tried_as_they_stand_in_the_project():
+    names = "numpy pandas pillow matplotlib"
+    script = (store.root() / ".ci/floors").read_text()
+    assert f"python3 .ci/floors.py {names} >" in script
+    order = [sys.executable, store.root() / ".ci/floors.py", *names.split()]
+    made = subprocess.run(order, capture_output=True, text=True, check=True).stdout.splitlines()
+    pins = (store.root() / "constraints.txt").read_text().splitlines()
+    asked = {text.replace(">=", "==") for text in PROJECT["dependencies"]}
+    moved = [new for new, pin in zip(made, pins, strict=True) if new != pin]
+    assert sorted(new.split("==")[0] for new in moved) == sorted(names.split())
+    assert set(moved) <= asked
+    flow = yaml.safe_load((store.root() / ".github/workflows/ci.yml").read_text())
+    runs = [step["run"] for step in flow["jobs"]["floors"]["steps"] if "run" in step]
+    assert runs == [".ci/floors"]
+
+
 def test_ci_counts_what_passed_in_every_step(tmp_path):
     (tmp_path / ".ci").mkdir()
     script = tmp_path / ".ci/run"

@@ -20,7 +20,7 @@ def told():
 def test_a_card_has_the_part_once_and_keeps_the_rest():
     card = altered.updated("# a model\n\nText.\n", told())
     assert "| mirrored | 75.0 | 100.0 | 12.5 | 8 |" in card
-    assert "| a.jpg | 1 of 16 drawn objects | A cup. |" in card
+    assert "| a.jpg | 1 of 16: cup | A cup. |" in card
     assert altered.updated(card, told()) == card
     assert altered.updated(card, {}) == "# a model\n\nText.\n"
     assert altered.updated(card + "More.\n", told()).endswith("More.\n")
