@@ -297,9 +297,7 @@ def test_broken_picture_is_named(tmp_path):
 
 
 def test_two_pictures_are_refused():
-    with pytest.raises(
-        ValueError, match="asked for one picture, found 2; this takes one"
-    ):
+    with pytest.raises(ValueError, match="asked for one picture, found 2; this takes one"):
         open_picture([noise_picture(8, 8, seed=0)] * 2)
 
 
