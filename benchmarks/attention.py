@@ -11,7 +11,7 @@ from benchmarks.models import Subject
 from benchmarks.settings import Settings
 from irlib.attention import attention_flow
 from irlib.hooks.hooks import rows
-from irlib.inputs.records import SEGMENTS
+from irlib.inputs.spans import SEGMENTS
 
 TITLE = "Attention flow, all layers"
 

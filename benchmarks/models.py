@@ -18,7 +18,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from benchmarks.settings import Settings
 from irlib import load, load_task
-from irlib.inputs.records import Answer, Inputs, Spans
+from irlib.inputs.records import Answer, Inputs
+from irlib.inputs.spans import Spans
 from irlib.models.families import FAMILIES
 from irlib.models.vlm import VLM
 from irlib.tasks.samples import Sample
@@ -178,8 +179,8 @@ def prompt(
         text={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
         visual=visual,
         spans=spans,
-        grids=tuple(vlm.family.layout(vlm, one, drawn.size) for one in visual),
-        pictures=(drawn,) * rows,
+        laid=tuple((vlm.family.layout(vlm, one, drawn.size),) for one in visual),
+        shown=((drawn,),) * rows,
         samples=samples,
     )
 

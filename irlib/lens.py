@@ -9,7 +9,8 @@ from torch import Tensor
 
 from irlib import doors
 from irlib.hooks.hooks import edit
-from irlib.inputs.records import SEGMENTS, Answer, Inputs
+from irlib.inputs.records import Answer, Inputs
+from irlib.inputs.spans import SEGMENTS
 from irlib.models.finite import check_finite
 from irlib.models.spelling import spelled
 from irlib.models.unembedding import unembed

@@ -6,7 +6,8 @@ import torch
 from conftest import eager_attention
 
 from irlib.attention import attention_flow, attention_map
-from irlib.inputs.records import SEGMENTS, Answer
+from irlib.inputs.records import Answer
+from irlib.inputs.spans import SEGMENTS
 from irlib.interventions.truncation import truncate
 from irlib.plots.averages import average as means
 

@@ -28,7 +28,8 @@ from irlib.attention import attention_flow
 from irlib.cam.cam import llava_cam
 from irlib.cam.saving import kept
 from irlib.hooks.hooks import rows
-from irlib.inputs.records import SEGMENTS, Answer
+from irlib.inputs.records import Answer
+from irlib.inputs.spans import SEGMENTS
 from irlib.interventions.truncation import truncate
 from irlib.sweeps.table import sweep
 

@@ -1,15 +1,21 @@
 """Several pictures in one prompt: every instrument by picture, against slow oracles."""
 
+from dataclasses import replace
+
 import families
 import numpy as np
 import pytest
 import torch
 from conftest import hooks_on, make_sample, noise_picture, site_of
 from naive import laid_through, naive_heat, naive_logits, separate
+from PIL import Image
 
 from irlib import attention_flow, knockout, llava_cam, load_task, logit_lens, patch, sweep, truncate
+from irlib.evidence import faithfulness, top_tokens
 from irlib.interventions.staircase import answers_by_layer, logits_by_layer
 from irlib.models.families import FAMILIES
+from irlib.store import provenance
+from irlib.sweeps.without import baselines, swapped
 from irlib.tasks.pictures import identify
 from irlib.tasks.samples import Box
 
@@ -57,28 +63,39 @@ def test_each_picture_has_its_own_tokens_and_its_own_grid(family, name):
         moved = (seen - other).abs().amax(1)
         assert moved[own].max() > 1e-2
         assert moved[~own].max() <= 1e-5
-    # where they lie: as in a prompt of its own, which test_perturbation.py tests
+    # what they are and where they lie: as in a prompt of its own, which test_perturbation.py tests
     if FAMILIES[families.FAMILIES[name][0]].several.__name__ == "alone":
-        for part, picture in zip(parts, (WIDE, HIGH), strict=True):
-            single = vlm.prepare(make_sample(picture)).grid
-            assert np.array_equal(part.grids[0].boxes, single.boxes, equal_nan=True)
-            assert np.array_equal(part.grids[0].cells, single.cells)
+        for part, mask, picture in zip(parts, image, (WIDE, HIGH), strict=True):
+            single = vlm.encode(vlm.prepare(make_sample(picture)))
+            alone = single.visual[0]["features"].tokens
+            assert torch.allclose(seen[mask[0][both.spans.image[0]]], alone, atol=1e-4)
+            assert np.array_equal(part.grids[0].boxes, single.grid.boxes, equal_nan=True)
+            assert np.array_equal(part.grids[0].cells, single.grid.cells)
     assert parts[1].pictures[0].size == HIGH.size
     assert parts[1].pictures[1] is None
 
 
-def test_onevision_sees_each_of_several_whole(family):
-    """The tokens of its whole view of a picture alone, and a newline; laid as that view is."""
+def test_onevision_sees_each_of_several_whole_and_padded(family):
+    """The tokens of its whole view of the same picture, padded by hand and alone, and a newline."""
     vlm = family("llava_onevision")
-    inputs, single = vlm.prepare(make_sample((WIDE, HIGH))), vlm.prepare(make_sample(HIGH))
-    grid, view = inputs.picture(1).grid, single.grid.views[-1]
-    count, first = view.size, len(inputs.picture(0).grid.boxes)
-    alone, among = (vlm.encode(one).visual[0]["features"].tokens for one in (single, inputs))
-    assert torch.allclose(among[first : first + count], alone[:count], atol=1e-5)
-    assert np.array_equal(grid.views[0], view)
-    assert np.array_equal(grid.boxes[:count], single.grid.boxes[:count])
-    assert len(grid.boxes) == count + 1
-    assert np.isnan(grid.boxes[-1]).all()
+    inputs, first = vlm.prepare(make_sample((WIDE, HIGH))), 0
+    among = vlm.encode(inputs).visual[0]["features"].tokens
+    mean = tuple(int(255 * value) for value in vlm.processor.image_processor.image_mean)
+    for which, picture in enumerate((WIDE, HIGH)):
+        grid, (width, height) = inputs.picture(which).grid, picture.size
+        padded = Image.new("RGB", (max(picture.size),) * 2, mean)
+        left, top = (padded.width - width) // 2, (padded.height - height) // 2
+        padded.paste(picture, (left, top))
+        single = vlm.prepare(make_sample(padded))
+        alone, view = vlm.encode(single).visual[0]["features"].tokens, single.grid.views[-1]
+        count = view.size
+        assert torch.allclose(among[first : first + count], alone[:count], atol=1e-4)
+        assert np.array_equal(grid.views[0], view)
+        boxes = single.grid.boxes[:count] - [left, top, left, top]
+        assert np.allclose(grid.boxes[:count], boxes)
+        assert len(grid.boxes) == count + 1
+        assert np.isnan(grid.boxes[-1]).all()
+        first += count + 1
 
 
 @takes_several
@@ -204,14 +221,12 @@ def test_answers_about_other_pictures_are_kept_apart(family, monkeypatch, tmp_pa
 
 def test_boxes_are_those_on_the_picture(tiny_llava):
     boxes = [Box(label="cat", x0=0, y0=0, x1=9, y1=9, picture=k) for k in (0, 1)]
-    sample = make_sample((WIDE, HIGH))
-    object.__setattr__(sample, "boxes", tuple(boxes))
+    sample = replace(make_sample((WIDE, HIGH)), boxes=tuple(boxes))
     inputs = tiny_llava.prepare(sample)
     answer = tiny_llava.answer(inputs)
     assert llava_cam(tiny_llava, inputs.picture(1), answer).sample.boxes == (boxes[1],)
-    object.__setattr__(sample, "image", WIDE)
     with pytest.raises(ValueError, match=r"asked about Box\(.*picture=1\), found 1 pictures"):
-        tiny_llava.prepare(sample)
+        tiny_llava.prepare(replace(sample, image=WIDE))
 
 
 def test_one_in_a_list_is_that_picture_and_none_is_none():
@@ -247,6 +262,37 @@ def test_what_takes_one_picture_says_which_to_choose(tiny_llava):
     table = logit_lens(tiny_llava, inputs.picture(1), answer, at="image", layers=[1])
     boxes = inputs.picture(1).grid.boxes
     assert set(table["x"]) == set((boxes[:, 0] + boxes[:, 2]) / 2)
+
+
+def test_what_counts_one_picture_a_row_refuses_several(tiny_llava):
+    sample = samples()[0]
+    inputs = tiny_llava.prepare(sample)
+    answer = tiny_llava.answer(inputs)
+    with pytest.raises(ValueError, match="found several pictures in a prompt, and their code"):
+        llava_cam(tiny_llava, inputs.picture(1), answer, target="authors")
+    with pytest.raises(ValueError, match="found 2 pictures in its prompt"):
+        top_tokens(tiny_llava, [sample], ["centre"], layers=[1])
+    with pytest.raises(ValueError, match="found 2 pictures in its prompt"):
+        faithfulness(tiny_llava, [sample], ["random"])
+    with pytest.raises(ValueError, match="asked about 2 pictures, found None among them"):
+        tiny_llava.prepare(make_sample((WIDE, None)))
+    with pytest.raises(ValueError, match="baselines with picture"):
+        baselines(tiny_llava, sample, picture=1)
+
+
+def test_a_row_is_swapped_for_one_of_as_many_pictures():
+    rows = [make_sample((WIDE, HIGH)), make_sample(EVEN, key="b"), make_sample(WIDE, key="c"),
+            make_sample((HIGH, EVEN), key="d")]  # fmt: skip
+    assert [len(one.images) for one in swapped(rows)] == [2, 1, 1, 2]
+    with pytest.raises(ValueError, match="samples of several pictures, of as many each"):
+        swapped(rows[:3])
+
+
+def test_a_box_on_another_picture_is_another_row():
+    box = Box(label="cat", x0=0, y0=0, x1=9, y1=9)
+    pair = make_sample((WIDE, HIGH))
+    one, other = (replace(pair, boxes=(replace(box, picture=k),)) for k in (0, 1))
+    assert provenance.rows(one) != provenance.rows(other)
 
 
 @pytest.mark.parametrize("name", sorted(set(families.FAMILIES) - set(TAKE)))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from irlib import doors
 from irlib.hooks.hooks import rows
-from irlib.inputs.records import SEGMENTS, Answer, Inputs
+from irlib.inputs.records import Answer, Inputs
+from irlib.inputs.spans import SEGMENTS
 from irlib.models.spelling import spelled
 
 

@@ -58,9 +58,10 @@ def llava_cam(
     phrase of the answer, for its tokens alone; a position, counted from 0, for that token alone; a
     callable on those logits `[token, vocabulary]`; or "authors", the rows that the authors' code
     reads. `noise` is a standard deviation in pixel units of 0 to 1, added before the processor's
-    normalisation; the heat is the mean over `n` noisy copies (eq. 4-5), the answer that of the
-    clean picture. `relu_grad=True` and `threshold=0.5` (heat under that part of the maximum is set
-    to 0) are the authors' code. An `answer` given as text is spelled as models.spelling tells.
+    normalisation, to all pictures of a prompt; the heat is the mean over `n` noisy copies (eq.
+    4-5), the answer that of the clean picture. `relu_grad=True` and `threshold=0.5` (heat under
+    that part of the maximum is set to 0) are the authors' code. An `answer` given as text is
+    spelled as models.spelling tells.
 
     Where the model sees a picture in several views (whole and in tiles), a map is their mean at the
     finest one's cells, or that one alone with `views="finest"`. Where image tokens have no place on

@@ -38,6 +38,11 @@ def logits_of(
             ) from error
         at, ids = [one[place : place + 1] for one in at], [one[place : place + 1] for one in ids]
     elif target == "authors":
+        if max(map(len, inputs.laid)) > 1:
+            raise ValueError(
+                "asked for the authors' target, found several pictures in a prompt, and their code "
+                'counts one as one id; use target="answer"'
+            )
         at = list(map(_authors_positions, [inputs] * len(ids), range(len(ids)), map(len, ids)))
     elif target != "answer":
         chosen = [_tokens_of(vlm, mine, target) for mine in answer.ids]

@@ -13,7 +13,7 @@ from irlib.cam.slopes import by_token, features_and_slopes
 from irlib.cam.targets import logits_of
 from irlib.cam.weights import image_slopes
 from irlib.hooks.hooks import rows
-from irlib.inputs.grids import covered
+from irlib.inputs.areas import covered
 from irlib.inputs.records import Answer, Inputs
 from irlib.interventions.chosen import Choice, logprobs_with
 from irlib.models.sites import SITES

@@ -74,6 +74,7 @@ def top_tokens(
     table, score = [], scorer(samples, None)
     for sample in tqdm(samples, desc="tokens kept", disable=None):
         inputs = vlm.encode(vlm.prepare(sample))
+        inputs.check_one("the tokens that are enough")
         answer, count = vlm.answer(inputs), int(inputs.spans.image.sum())
         if not answer.spoken:
             log.warning("%s %s: the answer is empty; left out", sample.task, sample.key)

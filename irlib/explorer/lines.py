@@ -1,5 +1,6 @@
 """How Python says what was asked: the lines that make the same inputs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,12 +70,21 @@ def of_sample(sample: Sample) -> Said:
              f"x1={float(box.x1)}, y1={float(box.y1)})" for box in sample.boxes]  # fmt: skip
     made = [
         "sample = Sample(",
-        *(f"    {name}={getattr(sample, name)!r}," for name in told),
+        *(f"    {name}={_plain(getattr(sample, name))!r}," for name in told),
         f"    image={image if image in ('None', 'picture') else f'Path({image})'},",
         *([f"    boxes=({', '.join(boxes)},),"] if boxes else []),
         ")",
     ]
     return Said(image, "sample", (*first, *made))
+
+
+def _plain(value):
+    """The value as Python alone writes it: numpy's numbers and lists are Python's."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def bundled(model: str) -> bool:

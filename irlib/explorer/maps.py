@@ -11,7 +11,8 @@ from irlib.cam.maps import Maps
 from irlib.cam.saving import share_out
 from irlib.cam.slopes import features_and_slopes
 from irlib.hooks.hooks import rows
-from irlib.inputs.records import SEGMENTS, Answer, Inputs
+from irlib.inputs.records import Answer, Inputs
+from irlib.inputs.spans import SEGMENTS
 
 MEMORY = 4.0  # GiB, as llava_cam's
 

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from irlib.inputs.features import Features as Features
     from irlib.inputs.grids import Grid as Grid
     from irlib.inputs.preparing import prepare as prepare
-    from irlib.inputs.records import SEGMENTS as SEGMENTS
     from irlib.inputs.records import Answer as Answer
     from irlib.inputs.records import Inputs as Inputs
-    from irlib.inputs.records import Spans as Spans
+    from irlib.inputs.spans import SEGMENTS as SEGMENTS
+    from irlib.inputs.spans import Spans as Spans
 
 __getattr__, __dir__, __all__ = face(__name__)

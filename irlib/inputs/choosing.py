@@ -48,7 +48,7 @@ def check_one(inputs, what: str) -> None:
         if isinstance(grid, tuple):
             raise ValueError(
                 f"asked for {what} ({_name(inputs, row)}), found {len(grid)} pictures in its "
-                "prompt; say which: inputs.picture(0)"
+                "prompt; say which, inputs.picture(0), or take samples with one"
             )
 
 

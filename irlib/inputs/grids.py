@@ -7,11 +7,11 @@ the families' processors cut is in layouts.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from PIL import Image
 
+from irlib.inputs.areas import covered, overlap
 from irlib.inputs.crops import Crop, carried
 
 VIEWS = ("mean", "finest")  # which views of a picture make a map
@@ -122,7 +122,7 @@ class Grid:
 
     def _share(self, tokens) -> np.ndarray:
         """How each cell divides among these tokens by area: `[row, col, token]`, sums 1 or 0."""
-        area = np.stack([_overlap(self.cells, self.boxes[token]) for token in tokens], -1)
+        area = np.stack([overlap(self.cells, self.boxes[token]) for token in tokens], -1)
         whole = area.sum(-1, keepdims=True)
         return np.divide(area, whole, out=np.zeros_like(area), where=whole > 0)
 
@@ -143,16 +143,6 @@ def grid_of(
     for index, cells in views:
         boxes[index] = cells
     return Grid(size, boxes, tuple(index for index, _ in views), views[0][1], **facts)
-
-
-def covered(cells: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Share of each of `cells [..., 4]` that the union of `boxes [box, 4]` covers, in 0..1.
-
-    >>> covered(np.array([[0, 0, 2, 1]]), np.array([[0, 0, 1, 1], [0, 0, 1, 1]])).tolist()
-    [0.5]
-    """
-    inside = sum((_overlap(cells, b) for b in _disjoint(boxes)), np.zeros(cells.shape[:-1]))
-    return inside / _overlap(cells, [-np.inf, -np.inf, np.inf, np.inf])
 
 
 def cells_of(x: Sequence[float], y: Sequence[float]) -> np.ndarray:
@@ -201,21 +191,3 @@ def crop_grid(
     x, y = x - (width - size[0]) // 2, y - (height - size[1]) // 2
     index = first + np.arange(rows * cols).reshape(shape)
     return grid_of(size, [(index, cells_of(x, y))], first + rows * cols)
-
-
-def _overlap(cells, box):
-    """Area of `cells [row, col, 4]` inside one box."""
-    width = np.minimum(cells[..., 2], box[2]) - np.maximum(cells[..., 0], box[0])
-    height = np.minimum(cells[..., 3], box[3]) - np.maximum(cells[..., 1], box[1])
-    return width.clip(0) * height.clip(0)
-
-
-def _disjoint(boxes):
-    """Boxes that do not overlap and together cover what `boxes` cover."""
-    boxes = np.asarray(boxes, float).reshape(-1, 4)
-    xs, ys = np.unique(boxes[:, [0, 2]]), np.unique(boxes[:, [1, 3]])
-    for x0, x1 in pairwise(xs):
-        for y0, y1 in pairwise(ys):
-            inside = (boxes[:, :2] <= (x0, y0)) & ((x1, y1) <= boxes[:, 2:])
-            if inside.all(1).any():
-                yield x0, y0, x1, y1

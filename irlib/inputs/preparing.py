@@ -12,7 +12,8 @@ from PIL import Image
 
 from irlib import doors
 from irlib.inputs.conversations import around, question_at
-from irlib.inputs.records import Inputs, Spans
+from irlib.inputs.records import Inputs
+from irlib.inputs.spans import Spans
 from irlib.inputs.tokens import pad, read
 from irlib.tasks.pictures import open_picture, short
 from irlib.tasks.samples import Sample
@@ -60,6 +61,11 @@ def _opened(vlm, sample) -> tuple[Image.Image, ...]:
         raise ValueError(
             f"{_name(sample)}: asked {vlm.name} about {len(images)} pictures at once, found that "
             f"{vlm.family.title} takes one a prompt; ask about each, or use another family"
+        )
+    if any(image is None for image in images):
+        raise ValueError(
+            f"{_name(sample)}: asked about {len(images)} pictures, found None among them; leave it "
+            "out"
         )
     if lost := [box for box in sample.boxes if images and box.picture >= len(images)]:
         raise ValueError(
@@ -201,10 +207,11 @@ def _laid(vlm, text, visual, pictures):
     """The `Grid` of each picture of each row; checked against the number of image tokens."""
     counts, laid = vlm.image_tokens(text).sum(1).tolist(), []
     for count, tensors, shown in zip(counts, visual, pictures, strict=True):
-        parts = [tensors] if len(shown) < 2 else vlm.family.several(vlm, tensors, shown)
+        parts = [tensors] * len(shown)
+        parts = vlm.family.several(vlm, tensors, shown) if len(shown) > 1 else parts
         grids = tuple(
             vlm.family.layout(vlm, part, picture.size)
-            for part, picture in zip(parts, shown, strict=False)  # of no picture there is no part
+            for part, picture in zip(parts, shown, strict=True)
         )
         features = sum(len(grid.boxes) for grid in grids)
         if grids and features != count:

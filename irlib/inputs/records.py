@@ -1,4 +1,4 @@
-"""The records between a sample and an instrument: `Inputs` with their `Spans`, and the `Answer`."""
+"""The records between a sample and an instrument: `Inputs`, and the `Answer`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,35 +13,8 @@ from irlib.inputs.choosing import check_one, look_at, looked_at
 from irlib.inputs.features import Features
 from irlib.inputs.grids import Grid
 from irlib.inputs.reader import Reader
+from irlib.inputs.spans import Spans, counts
 from irlib.tasks.samples import Sample
-
-SEGMENTS = ("system", "image", "between", "user", "answer")
-
-
-@dataclass(frozen=True, eq=False)
-class Spans:
-    """Masks `[row, position]` of the five segments; padding belongs to none of them.
-
-    `image` are the positions of image features; `system` stands before the first, `between` among
-    them (markers of tiles, and all other pictures where one of several is looked at), `user` after
-    the last up to the prompt's end; `answer` follows. Where a
-    family puts the picture before the first token of the text, `system` is empty and `user` all of
-    the text. Without a picture `image` is empty and `user` begins where the question begins.
-    """
-
-    system: Tensor
-    image: Tensor
-    between: Tensor
-    user: Tensor
-    answer: Tensor
-
-    @property
-    def predicting(self) -> Tensor:
-        """Mask of the positions whose logits predict the answer's tokens: each one before it."""
-        return self.answer.roll(-1, dims=1)
-
-    def __repr__(self) -> str:
-        return f"Spans({', '.join(f'{key} {_counts(mask)}' for key, mask in vars(self).items())})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +100,7 @@ class Inputs:
 
     def __repr__(self) -> str:
         rows = f"{len(self)} row{'s' * (len(self) != 1)}"
-        return f"Inputs({rows}, {self.length} positions, {_counts(self.spans.image)} image tokens)"
+        return f"Inputs({rows}, {self.length} positions, {counts(self.spans.image)} image tokens)"
 
     @property
     def length(self) -> int:
@@ -227,12 +200,6 @@ def _join(tensors):
         ends = [side for gap in reversed(gaps) for side in (0, gap)]
         padded.append(torch.nn.functional.pad(tensor, ends) if any(gaps) else tensor)
     return torch.cat(padded)
-
-
-def _counts(mask) -> str:
-    """How many positions of each row: one number where all rows have as many, else the range."""
-    counts = mask.sum(1).tolist() or [0]
-    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _only(items, what):

@@ -58,8 +58,7 @@ def pad(vlm, rows: list[Tensor]) -> dict[str, Tensor]:
         mask[index, length - len(row) :] = 1
     text = {"input_ids": ids, "attention_mask": mask}
     if types := vlm.family.types:
-        image = (ids == vlm.image_token_id) & mask.bool()
-        text[types.name] = image * types.image
+        text[types.name] = vlm.image_tokens(text) * types.image
     return {key: value.to(vlm.device) for key, value in text.items()}
 
 

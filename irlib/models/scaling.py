@@ -14,6 +14,7 @@ POWERS = {  # of a setting in the scale, by the beginning of the language model'
     "logits_scaling": {"granite": -1, "hyperclovax": 1},
     "lm_head_multiplier": {},
     "output_multiplier": {},
+    "logits_mup_width_multiplier": {},
 }
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
-from irlib.inputs.grids import Grid, cells_of, grid_of
+from irlib.inputs.grids import Grid, cells_of, crop_grid, grid_of
 from irlib.models.layouts import expect, finest_first, patches, tiled, whole
 from irlib.models.substitutes import covering
 
@@ -17,12 +17,13 @@ def base_and_tiles(vlm, visual: dict, size: tuple[int, int]) -> Grid:
 
     The tiles keep the proportions; their features are cut to the picture (unpadded), shrunk where
     there are too many (OneVision), and each row of them ends in a newline token. Of several
-    pictures OneVision sees each whole alone, and ends it so.
+    pictures OneVision sees each as a whole alone, padded to a square, and ends it so.
     """
     config, (width, height) = vlm.model.config, size
     tile, (side, _) = config.vision_config.image_size, patches(vlm, visual)
     if "batch_num_images" in visual and visual["pixel_values"].shape[1] == 1:
-        return grid_of(size, [whole(size, (side, side))], side**2 + 1)
+        square = crop_grid(size, shape=(side, side), square=True)
+        return grid_of(size, [(square.views[0], square.cells)], side**2 + 1)
     tall, wide = select_best_resolution((height, width), config.image_grid_pinpoints)
     pinpoints = vlm.processor.image_processor.image_grid_pinpoints
     best = select_best_resolution((height, width), pinpoints)

@@ -79,6 +79,11 @@ def _drawn(
         seed=seed,
     )[:n]  # of one's own all, at most n
     rows = {s.key: (float(s.image is not None), bool(s.boxes)) for s in samples}
+    if several := [sample.key for sample in samples if len(sample.images) > 1]:
+        raise ValueError(
+            f"asked to plan rows of {name!r}, found several pictures in {len(several)} of them "
+            f"({several[0]!r} first), and a plan knows one a row; plan with rows of one each"
+        )
     pictures = [sample.image for sample in samples if sample.image is not None]
     known = ON_HUB["textvqa" if name == "own" else name]  # how long own answers are is not
     first = open_picture(pictures[0]) if pictures else None

@@ -86,7 +86,8 @@ def rows(samples: Iterable) -> dict[str, dict]:
         digest = digests.setdefault(sample.task, hashlib.sha256())
         counts[sample.task] = counts.get(sample.task, 0) + 1
         words = [sample.key, sample.question, sample.prompt, sample.kind, sample.max_new_tokens]
-        boxes = [[box.label, box.x0, box.y0, box.x1, box.y1] for box in sample.boxes]
+        boxes = [[box.label, box.x0, box.y0, box.x1, box.y1] + [box.picture] * (box.picture > 0)
+                 for box in sample.boxes]  # fmt: skip
         digest.update(fingerprint([words, boxes, sample.reference]).encode())
         digest.update(contents.picture(sample.image))
     return {

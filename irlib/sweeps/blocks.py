@@ -117,12 +117,13 @@ def answer(
     """
     if (code := options.pop("code", WAYS)) != WAYS:
         compare({"ways": WAYS}, {"ways": code}, ["ways"])
+    picture = options.pop("picture", None)
     groups: dict[tuple, list[int]] = {}
     for place, layers in enumerate(wanted):
         groups.setdefault(tuple(layers), []).append(place)
     said = {}
     for layers, places in groups.items():
-        found = _ask(vlm, [samples[place] for place in places], layers, options)
+        found = _ask(vlm, [samples[place] for place in places], layers, options, picture)
         said |= dict(zip(places, found, strict=True))
     return [said[place] for place in range(len(samples))]
 
@@ -162,12 +163,10 @@ def _open(source):
     return _held[source]
 
 
-def _ask(vlm, samples, layers, options) -> list[Said]:
-    options = dict(options)
-    which = options.pop("picture", None)
+def _ask(vlm, samples, layers, options, picture=None) -> list[Said]:
     try:
         inputs = vlm.prepare(samples)
-        inputs = inputs if which is None else inputs.picture(which)
+        inputs = inputs if picture is None else inputs.picture(picture)
         ask = answers_by_way if "how" in options else answers_by_layer
         said = ask(vlm, inputs, layers=layers, **options)
         return [
@@ -182,8 +181,7 @@ def _ask(vlm, samples, layers, options) -> list[Said]:
         return [Said({}, failure)]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    alone = options | {"picture": which}
-    return [said for sample in samples for said in _ask(vlm, [sample], layers, alone)]
+    return [said for one in samples for said in _ask(vlm, [one], layers, options, picture)]
 
 
 def _told(said, row) -> Told:

@@ -94,7 +94,8 @@ def sweep(
     logprob = doors.flag("logprob", logprob)
     keep, counts = doors.count("keep", keep), scorer(samples, score)
     check_way(vlm, how=how, renumber=renumber, means=means)
-    which = {} if picture is None else {"picture": doors.count("picture", picture)}
+    one = {} if picture is None else {"picture": doors.count("picture", picture)}
+    whose = {"which": one["picture"]} if one else {}
     change = Change(keep, edge, kind, doors.count("window", window, least=1))
     if how != "mask":
         change = Way(**vars(change), how=how, renumber=renumber, means=means)
@@ -103,7 +104,7 @@ def sweep(
     options = {
         **vars(change),
         **code,
-        **which,
+        **one,
         "max_new_tokens": max_new_tokens,
         "logprob": logprob,
     }
@@ -115,7 +116,7 @@ def sweep(
         engines.given(executor) as executor,
         tqdm(total=len(distinct), desc="sweep", unit="row", disable=quiet) as bar,
     ):
-        told = change.setting | code | which | {"logprob": logprob}
+        told = change.setting | code | one | {"logprob": logprob}
         kept = store and not _hooked(vlm) and not _edited()
         setting, submit = (
             _here(vlm, options, told, kept)
@@ -146,7 +147,7 @@ def sweep(
             "layer": layer,
             "keep": keep,
             **cut[layer],
-            **({"which": picture} if which else {}),
+            **whose,
             "answer": told.answer,
             "near_tie": told.margin <= 1,
             "kl": told.kl,

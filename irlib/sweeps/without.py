@@ -26,7 +26,8 @@ def baselines(vlm, samples: Sequence[Sample] | Sample, **options) -> pd.DataFram
     >>> table["baseline"].tolist()
     ['blank', 'blank', 'swapped', 'swapped']
     """
-    hiding = {"layers", "keep", "logprob", "edge", "kind", "window", "how", "renumber", "means"}
+    hiding = {"layers", "keep", "logprob", "edge", "kind", "window", "how", "renumber", "means",
+              "picture"}  # fmt: skip
     if wrong := hiding & {*options}:
         raise ValueError(
             f"asked for baselines with {', '.join(sorted(wrong))}, found no layer that hides a "
@@ -48,7 +49,8 @@ def swapped(samples: Sequence[Sample]) -> list[Sample]:
     """The samples with the picture of another row of their task, text rows as they are.
 
     It is the next that is another picture, seven rows on or more: neighbours often ask about one.
-    Raises `ValueError` for a task with only one picture.
+    Of several pictures in a row all are another row's, which has as many. Raises `ValueError` for a
+    task with only one picture.
     """
     named, turned = {}, {}
     for sample in samples:
@@ -58,12 +60,14 @@ def swapped(samples: Sequence[Sample]) -> list[Sample]:
         seen = [i for i, s in enumerate(samples) if s.task == task and s.image is not None]
         for i, place in enumerate(seen):
             mine = named[id(samples[place].image)]
-            on = (samples[seen[(i + step) % len(seen)]].image for step in range(7, 7 + len(seen)))
+            on = (samples[seen[(i + step) % len(seen)]] for step in range(7, 7 + len(seen)))
+            on = (one.image for one in on if len(one.images) == len(samples[place].images))
             other = next((picture for picture in on if named[id(picture)] != mine), None)
             if other is None:
                 raise ValueError(
                     f"asked for another picture for the row {samples[place].key!r} of {task!r}, "
-                    "found no other one in its samples; give samples of several pictures"
+                    "found no other one in its samples; give samples of several pictures, of "
+                    "as many each"
                 )
             turned[place] = other
     return [replace(sample, image=turned.get(i)) for i, sample in enumerate(samples)]

@@ -151,18 +151,18 @@ def boxes(value: object) -> tuple[Box, ...]:
 
 def _box(told: object) -> Box:
     wrong = ValueError(f"has the box {_short(told)}; write [x0, y0, x1, y1] in pixels, x0 < x1, "
-                       "y0 < y1")  # fmt: skip
+                       "y0 < y1, and of several pictures its number from 0")  # fmt: skip
     label, corners, picture = "", told, 0
     if isinstance(told, Mapping):
-        picture, label = told.get("picture") or 0, told.get("label") or ""
+        picture, label = told.get("picture"), told.get("label") or ""
+        picture = 0 if picture is None else picture
         corners = [told.get(n) for n in ("x0", "y0", "x1", "y1")]
     plain = isinstance(corners, Sequence) and not isinstance(corners, str) and len(corners) == 4
     if not plain or not all(type(one) in (int, float) and math.isfinite(one) for one in corners):
         raise wrong
     x0, y0, x1, y1 = map(float, corners)
-    if x0 >= x1 or y0 >= y1 or not isinstance(label, str):
-        raise wrong
-    if type(picture) is not int or picture < 0:
+    known = isinstance(label, str) and type(picture) is int and picture >= 0
+    if x0 >= x1 or y0 >= y1 or not known:
         raise wrong
     return Box(label=label, x0=x0, y0=y0, x1=x1, y1=y1, picture=picture)
 

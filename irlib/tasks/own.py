@@ -99,6 +99,8 @@ def _columns(
         raise ValueError(
             f"{asked}; found several columns for {wrong[0]}; name one: only pictures may be several"
         )
+    if None in many.get("image", [""]) or not many.get("image", [""]):
+        raise ValueError(f"{asked}; columns= gives {many['image']} for image; name each column")
     places = [*many.get("image", ()), *(given[name] for name in given if name not in many)]
     if gone := [place for place in places if place is not None and place not in names]:
         raise ValueError(f"{asked} but no {', '.join(map(repr, gone))}; correct columns=")
@@ -150,6 +152,12 @@ def _meaning(
     for name, mean in (("question", cells.text), ("boxes", cells.boxes), ("key", cells.answer)):
         if name in known:
             take(name, mean, known[name])
+    count = len(made["image"]) if isinstance(made.get("image"), tuple) else 1
+    if lost := [box.picture for box in made["boxes"] if box.picture >= count]:
+        wrong.append(
+            f"row {i + 1}, column {found['boxes']!r}: has a box on picture {lost[0]}, found "
+            f"{count}, which count from 0"
+        )
     if "kind" in known and not cells.missing(known["kind"]):
         made["kind"] = str(known["kind"])
     if "options" in found or lettered:

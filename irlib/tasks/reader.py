@@ -30,7 +30,7 @@ class Rows:
     near: Sequence[Path]
     within: Path
     embedded: dict[bytes, pictures.Embedded] = field(default_factory=dict)
-    known: dict[bytes | Path | tuple, str] = field(default_factory=dict)
+    known: dict[tuple, str] = field(default_factory=dict)
 
     def image(
         self, row: int, *, whose: str, checked: bool = False
@@ -60,14 +60,12 @@ class Rows:
     def identify(self, row: int, *, whose: str) -> str:
         """Return what a row's picture is known by, "" where it has none; no picture stays open."""
         cell = self.cell(row) if self.has_image[row] else None
-        many = isinstance(cell, list)
-        stored = [self._stored(one, whose=whose) for one in (cell if many else [cell])]
-        names = [sha256(one).digest() if isinstance(one, bytes) else one for one in stored]
-        name = tuple(names) if len(names) > 1 else names[0]
+        several = cell if isinstance(cell, list) else [cell]
+        stored = [self._stored(one, whose=whose) for one in several]
+        name = tuple(sha256(one).digest() if isinstance(one, bytes) else one for one in stored)
         if name not in self.known:
-            self.known[name] = pictures.identify(
-                tuple(stored) if len(names) > 1 else stored[0], whose=whose
-            )
+            image = tuple(stored) if len(stored) > 1 else stored[0]
+            self.known[name] = pictures.identify(image, whose=whose)
         return self.known[name]
 
     def _stored(self, cell: object, *, whose: str) -> bytes | Path | None:

@@ -14,7 +14,7 @@ from irlib import doors
 from irlib.tasks import hub, originals, reader, splits
 
 FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-IMAGE = ("image", "images", "file_name")
+IMAGE = ("image", "file_name", "images")
 SPLITS = ("test", "validation", "val", "train")
 DIVIDERS = (",", ";", "\t")
 

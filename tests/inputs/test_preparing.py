@@ -8,7 +8,8 @@ import torch
 from conftest import make_sample, noise_picture
 
 from irlib.inputs.preparing import _spans
-from irlib.inputs.records import SEGMENTS, Answer
+from irlib.inputs.records import Answer
+from irlib.inputs.spans import SEGMENTS
 from irlib.models.families import VICUNA
 from irlib.tasks.samples import Sample
 

@@ -11,7 +11,7 @@ from conftest import hooks_on, wide_none_high
 
 from irlib import load, load_task
 from irlib.hooks.hooks import edit
-from irlib.inputs.records import Spans
+from irlib.inputs.spans import Spans
 from irlib.interventions import climbing
 from irlib.interventions.decoding import Past
 from irlib.interventions.prefill import run

@@ -13,7 +13,7 @@ from conftest import make_sample, noise_picture
 
 from irlib.hooks.hooks import edit, trace
 from irlib.inputs.preparing import _prompt
-from irlib.inputs.records import SEGMENTS
+from irlib.inputs.spans import SEGMENTS
 from irlib.models.families import VICUNA, VIP
 from irlib.models.loading import load
 

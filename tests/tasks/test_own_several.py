@@ -85,6 +85,21 @@ def test_what_is_no_picture_among_them_is_told(folder, cell, told):
         load_task(lay(folder, [ROWS[0] | {"image": cell}, ROWS[1]]))
 
 
+def test_a_box_on_no_picture_and_no_columns_are_told(folder):
+    box = {"x0": 0, "y0": 0, "x1": 9, "y1": 9, "picture": 5}
+    with pytest.raises(ValueError, match=r"row 1, column 'boxes': has a box on picture 5, found 2"):
+        load_task(lay(folder, [ROWS[0] | {"boxes": [box]}]))
+    for columns in ([], ["image", None]):
+        with pytest.raises(ValueError, match="for image; name each column"):
+            load_task(lay(folder), columns={"image": columns})
+
+
+def test_a_column_images_is_no_picture_where_file_name_is(folder):
+    rows = pd.DataFrame([{"file_name": "a.png", "images": 3, "question": "Which?"}])
+    rows.to_csv(folder / "metadata.csv", index=False)
+    assert names(load_task(folder)[0]) == ["a.png"]
+
+
 def test_several_columns_of_another_meaning_are_refused(folder):
     with pytest.raises(ValueError, match="several columns for answer; name one"):
         load_task(lay(folder), columns={"answer": ["answer", "question"]})
