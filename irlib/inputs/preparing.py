@@ -75,6 +75,10 @@ def _opened(vlm, sample) -> tuple[Image.Image, ...]:
     return tuple(open_picture(image, whose=_name(sample)) for image in images)
 
 
+def _pictures(count):
+    return f"{count} picture{'s' * (count != 1)}"
+
+
 def _name(sample):
     return f"task {sample.task!r}, row {short(sample.key)!r}"
 
@@ -160,7 +164,7 @@ def _prompt(vlm, sample):
     expected = len(sample.images) * family.placeholders
     if text.count(placeholder) != expected:
         raise ValueError(
-            f"asked for a prompt with {len(sample.images)} picture(s), found "
+            f"asked for a prompt with {_pictures(len(sample.images))}, found "
             f"{text.count(placeholder)} {placeholder!r} where {expected} belong, in the text that "
             f"the chat template of {vlm.name} gives; repair chat_template.jinja in its folder"
         )
@@ -216,7 +220,7 @@ def _laid(vlm, text, visual, pictures):
         features = sum(len(grid.boxes) for grid in grids)
         if grids and features != count:
             raise ValueError(
-                f"asked for the grid of {len(grids)} picture{'s' * (len(grids) > 1)}, found "
+                f"asked for the grid of {_pictures(len(grids))}, found "
                 f"{count} image tokens for {features} features; model and processor of {vlm.name} "
                 "disagree: take both from one folder"
             )

@@ -59,7 +59,7 @@ def closure(names: Iterable[str], package: Path, *, leave: Iterable[str] = ()) -
     followed. Raises FileNotFoundError for a module that is not there.
 
     >>> [path.name for path in closure(["inputs.grids"], HERE)]
-    ['crops.py', 'grids.py']
+    ['areas.py', 'crops.py', 'grids.py']
     """
     first = []
     for name in names:

@@ -146,7 +146,7 @@ def test_template_with_no_or_two_placeholders_is_refused(tiny_llava, sample, cop
     processor = copy.copy(tiny_llava.processor)
     processor.chat_template = processor.chat_template.replace("<image>", copies)
     broken = type(tiny_llava)("broken", tiny_llava.model, processor, tiny_llava.family)
-    with pytest.raises(ValueError, match=rf"with 1 picture.s., found {found} '<image>'.*repair"):
+    with pytest.raises(ValueError, match=rf"with 1 picture, found {found} '<image>'.*repair"):
         broken.prepare(sample)
 
 

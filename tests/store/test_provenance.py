@@ -71,7 +71,7 @@ def test_pictures_are_known_by_what_is_seen_of_them(tmp_path):
 
 
 def test_a_picture_that_is_none_or_nowhere_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"found a list; give a PIL picture or a path"):
+    with pytest.raises(ValueError, match=r"found a int; give a PIL picture or a path"):
         provenance.asked(sample(image=[1]))
     with pytest.raises(FileNotFoundError):
         provenance.asked(sample(image=tmp_path / "nowhere.png"))

@@ -195,7 +195,7 @@ LONG = "aGVsbG8" * 3000
         (f"data:image/png;base64,{LONG}", FileNotFoundError),
         ({"bytes": None, "path": LONG}, FileNotFoundError),
         (LONG.encode(), ValueError),
-        ([LONG], ValueError),
+        ([LONG], FileNotFoundError),
         (5, ValueError),
     ],
 )
