@@ -37,7 +37,7 @@ def counts(
     >>> counts("layers", range(2), most=11)
     [0, 1]
     """
-    if not _listed(values) or isinstance(values, str | bytes):
+    if not listed(values) or isinstance(values, str | bytes):
         raise ValueError(
             f"asked for {name}={values!r}, found a {type(values).__name__}; give a list of whole "
             "numbers"
@@ -55,7 +55,7 @@ def one_or_more(name: str, values: object, **limits) -> list[int]:
     >>> one_or_more("layer", 3), one_or_more("layers", range(2))
     ([3], [0, 1])
     """
-    return counts(name, values if _listed(values) else [values], **limits)
+    return counts(name, values if listed(values) else [values], **limits)
 
 
 def number(
@@ -127,7 +127,7 @@ def kind(name: str, value: object, *kinds: type, give: str) -> None:
         )
 
 
-def _listed(values) -> bool:
+def listed(values: object) -> bool:
     """Whether it holds several: a tensor or array of no axes is one number."""
     return isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0
 

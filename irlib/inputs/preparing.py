@@ -5,18 +5,14 @@ system prompt, the image and the user's words follows from where the image token
 """
 
 import warnings
-from pathlib import Path
 
 import torch
-from PIL import Image
 
-from irlib import doors
+from irlib.inputs.asking import asked, opened
 from irlib.inputs.conversations import around, question_at
 from irlib.inputs.records import Inputs
 from irlib.inputs.spans import Spans
 from irlib.inputs.tokens import pad, read
-from irlib.tasks.pictures import open_picture, short
-from irlib.tasks.samples import Sample
 
 TOKENS_A_WORD = 2.5  # a question above it is spelled out, far outside a miniature's words
 
@@ -32,8 +28,8 @@ def prepare(vlm, sample=None, question: str | None = None, *, image=None) -> Inp
     the model's positions, or whose image tokens do not match its pictures; warns about a question
     far outside the model's words.
     """
-    samples = _samples(sample, question, image)
-    pictures = tuple(_opened(vlm, item) for item in samples)
+    samples = asked(sample, question, image)
+    pictures = tuple(opened(vlm, item) for item in samples)
     texts = tuple(map(_prompt, [vlm] * len(samples), samples))  # warnings count the frames
     made = [
         read(vlm, text, shown, question=item.prompt)
@@ -54,91 +50,8 @@ def prepare(vlm, sample=None, question: str | None = None, *, image=None) -> Inp
     )
 
 
-def _opened(vlm, sample) -> tuple[Image.Image, ...]:
-    """A sample's pictures; `ValueError` for more than the family takes and for a box on none."""
-    images = sample.images
-    if len(images) > 1 and vlm.family.several is None:
-        raise ValueError(
-            f"{_name(sample)}: asked {vlm.name} about {len(images)} pictures at once, found that "
-            f"{vlm.family.title} takes one a prompt; ask about each, or use another family"
-        )
-    if any(image is None for image in images):
-        raise ValueError(
-            f"{_name(sample)}: asked about {len(images)} pictures, found None among them; leave it "
-            "out"
-        )
-    if lost := [box for box in sample.boxes if images and box.picture >= len(images)]:
-        raise ValueError(
-            f"{_name(sample)}: asked about {lost[0]}, found {len(images)} pictures, which count "
-            "from 0; correct the box's picture"
-        )
-    return tuple(open_picture(image, whose=_name(sample)) for image in images)
-
-
 def _pictures(count):
     return f"{count} picture{'s' * (count != 1)}"
-
-
-def _name(sample):
-    return f"task {sample.task!r}, row {short(sample.key)!r}"
-
-
-def _samples(sample, question, image) -> tuple[Sample, ...]:
-    """The samples that are asked for: those given, or one made of a picture and a question."""
-    listed = isinstance(sample, list | tuple)
-    if isinstance(sample, Sample) or (listed and question is None and image is None):
-        samples = tuple(sample) if listed else (sample,)
-        if question is not None or image is not None:
-            raise ValueError(
-                f"asked to prepare {_name(sample)} with another question or picture, found it "
-                "whole already; give the sample alone, or a picture and a question"
-            )
-        if not samples:
-            raise ValueError(
-                "asked to prepare a list of samples, found it empty; give at least one"
-            )
-        for item in samples:
-            doors.kind(
-                "a sample", item, Sample, give="one of load_task(...), or a picture and a question"
-            )
-        return samples
-    picture = isinstance(sample, str | Path | bytes | Image.Image) or hasattr(sample, "__array__")
-    if sample is not None and question is None and not picture:
-        doors.kind(
-            "a sample", sample, Sample, give="one of load_task(...), or a picture and a question"
-        )
-    if sample is not None and image is not None:
-        raise ValueError(
-            "asked to prepare a picture and a question, found two pictures; give one of them: "
-            'vlm.prepare("photo.jpg", "What is this?")'
-        )
-    return (_own_sample(image if sample is None else sample, question),)
-
-
-def _own_sample(image, question):
-    if not isinstance(question, str) or not question.strip():
-        raise ValueError(
-            f"asked to prepare a picture, found the question {question!r}; give a sample, or a "
-            'picture and a question: vlm.prepare("photo.jpg", "What is this?")'
-        )
-    if isinstance(image, list | tuple):
-        image = tuple(map(_own_picture, image))
-    image = _own_picture(image)
-    key = image.name if isinstance(image, Path) else "picture"
-    return Sample(
-        task="user", key=key, question=question, prompt=question, image=image, reference={},
-        boxes=(), kind="", max_new_tokens=128,
-    )  # fmt: skip
-
-
-def _own_picture(image):
-    """A path as such; raises `TypeError` for a sample among pictures."""
-    if isinstance(image, Sample):
-        raise TypeError(
-            f"asked to prepare pictures and a question, found {_name(image)} among them; give "
-            "its image, or a list of samples and no question"
-        )
-    return doors.path("image", image) if isinstance(image, str | Path) else image
 
 
 def _prompt(vlm, sample):

@@ -1,6 +1,6 @@
 """Hide image tokens from a decoder layer on, and rank them by the attention that they get."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -66,10 +66,9 @@ def rank(vlm, inputs: Inputs, *, rank_row: str = "last") -> Tensor:
 
 def layer_by_row(vlm, inputs: Inputs, layer: int | Sequence[int]) -> Tensor:
     """The layer of each row of `inputs`; raises `ValueError` for one out of range."""
-    several = isinstance(layer, Iterable) and getattr(layer, "ndim", 1) == 1
     try:
-        start = doors.counts("layer", layer) if several else [doors.count("layer", layer)]
-        start = start if several else start * len(inputs)
+        start = doors.one_or_more("layer", layer)
+        start = start if doors.listed(layer) else start * len(inputs)
         fits = len(start) == len(inputs) and max(start) <= vlm.n_layers
     except ValueError:
         fits = False

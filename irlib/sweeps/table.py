@@ -15,7 +15,7 @@ from irlib.interventions.averages import Means
 from irlib.interventions.changes import Change
 from irlib.interventions.ways import Way, check_way
 from irlib.store import sources
-from irlib.sweeps import blocks, engines
+from irlib.sweeps import blocks, describing, engines
 from irlib.sweeps.answers import Answers, capacity
 from irlib.sweeps.asking import all_layers, as_samples, rows_of, why_not
 from irlib.sweeps.filling import ending, fill, telling
@@ -100,7 +100,7 @@ def sweep(
     if how != "mask":
         change = Way(**vars(change), how=how, renumber=renumber, means=means)
     layers = all_layers(vlm, layers, change)
-    code = {"code": blocks.WAYS} if how != "mask" else {}
+    code = {"code": describing.WAYS} if how != "mask" else {}
     options = {
         **vars(change),
         **code,
@@ -176,7 +176,7 @@ def _here(vlm, options, setting, kept):
         done.set_result(blocks.answer(vlm, samples, wanted, **options))
         return done
 
-    return blocks.describe(vlm) | setting if kept else None, submit
+    return describing.describe(vlm) | setting if kept else None, submit
 
 
 def _there(vlm, options, setting, executor):
@@ -189,7 +189,7 @@ def _there(vlm, options, setting, executor):
         )
     with telling():
         there = executor.submit(blocks.look, source).result()
-    blocks.compare(there, blocks.describe(vlm), blocks.MUST_AGREE)
+    describing.compare(there, describing.describe(vlm), describing.MUST_AGREE)
 
     def submit(samples, wanted):
         return executor.submit(blocks.answer_there, source, there, samples, wanted, options)
@@ -207,6 +207,6 @@ def _hooked(vlm) -> bool:
 
 def _edited() -> bool:
     """Whether the instrument's files are no more what was imported: then nobody knows what runs."""
-    if found := (sources.instrument(), sources.ways()) != (blocks.SOURCES, blocks.WAYS):
+    if found := (sources.instrument(), sources.ways()) != (describing.SOURCES, describing.WAYS):
         log.warning("irlib was edited since it was imported: answers are neither kept nor taken")
     return found

@@ -99,10 +99,11 @@ def _columns(
         raise ValueError(
             f"{asked}; found several columns for {wrong[0]}; name one: only pictures may be several"
         )
-    if None in many.get("image", [""]) or not many.get("image", [""]):
-        raise ValueError(f"{asked}; columns= gives {many['image']} for image; name each column")
-    places = [*many.get("image", ()), *(given[name] for name in given if name not in many)]
-    if gone := [place for place in places if place is not None and place not in names]:
+    several = list(many.get("image", ()))
+    if many and (not several or None in several):
+        raise ValueError(f"{asked}; columns= gives {several} for image; name each column")
+    places = [place for name, place in given.items() if name not in many and place is not None]
+    if gone := [place for place in [*several, *places] if place not in names]:
         raise ValueError(f"{asked} but no {', '.join(map(repr, gone))}; correct columns=")
     found = {name: given[name] if name in given else tables.named(ways, names)
              for name, ways in COLUMNS.items()}  # fmt: skip
@@ -153,7 +154,8 @@ def _meaning(
         if name in known:
             take(name, mean, known[name])
     count = len(made["image"]) if isinstance(made.get("image"), tuple) else 1
-    if lost := [box.picture for box in made["boxes"] if box.picture >= count]:
+    lost = [box.picture for box in made["boxes"] if box.picture >= count]
+    if "image" in made and lost:
         wrong.append(
             f"row {i + 1}, column {found['boxes']!r}: has a box on picture {lost[0]}, found "
             f"{count}, which count from 0"

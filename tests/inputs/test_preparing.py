@@ -206,6 +206,7 @@ def test_a_picture_and_a_question_are_taken_in_every_form(tmp_path, tiny_llava, 
         (("What is this?", "photo.jpg"), FileNotFoundError, "found no such file"),
         (("~nobody-here/a.jpg", "What?"), ValueError, "found no home of that name"),
         ((["a.jpg", "b.jpg"], "What?"), FileNotFoundError, "found no such file"),
+        (([], "What?"), ValueError, "about a list of pictures, found it empty"),
         ((3, "What?"), ValueError, "asked for the picture"),
     ],
 )

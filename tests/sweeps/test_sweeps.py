@@ -25,7 +25,7 @@ from irlib.interventions.truncation import truncate
 from irlib.models.loading import load
 from irlib.models.vlm import VLM
 from irlib.store import provenance, sources
-from irlib.sweeps import blocks, filling, scoring
+from irlib.sweeps import blocks, describing, filling, scoring
 from irlib.sweeps.answers import Answers
 from irlib.sweeps.table import sweep
 from irlib.tasks import pictures
@@ -178,7 +178,7 @@ def test_length_instrument_versions_and_kept_tokens_are_in_the_key(
     run(tiny_llava, samples, keep=2)
     assert len(computed) == 3
     monkeypatch.setattr(sources, "instrument", lambda: "edited")
-    monkeypatch.setattr(blocks, "SOURCES", "edited")
+    monkeypatch.setattr(describing, "SOURCES", "edited")
     run(tiny_llava, samples)
     assert len(computed) == 4
     told = provenance.surroundings()
@@ -429,7 +429,7 @@ def test_a_model_changed_in_memory_is_not_what_workers_load(tiny_llava, samples,
 
 
 def test_workers_that_differ_among_each_other_are_refused(tiny_llava, many, loaded, monkeypatch):
-    told = blocks.describe(tiny_llava)
+    told = describing.describe(tiny_llava)
     vary = iter([{"threads": 1}, {"threads": 1}, {"threads": 2}])
     monkeypatch.setattr(blocks, "_open", lambda _: (tiny_llava, told | next(vary)))
     with pytest.raises(ValueError, match=r"threads 2 instead of 1; .*OMP_NUM_THREADS"):
@@ -654,7 +654,7 @@ def test_an_interrupt_keeps_what_workers_have_finished_and_lets_go_of_the_rest(
     assert [future.cancelled() for future in stuck.futures] == [
         place >= ready for place in range(4)
     ]
-    kept = Answers(blocks.describe(tiny_llava) | {"keep": 0, "logprob": False})
+    kept = Answers(describing.describe(tiny_llava) | {"keep": 0, "logprob": False})
     rows = [provenance.asked(sample) for sample in many]
     assert [not kept.missing(row, range(5)) for row in rows] == [
         place < 2 * ready for place in range(7)

@@ -89,6 +89,11 @@ def test_a_box_on_no_picture_and_no_columns_are_told(folder):
     box = {"x0": 0, "y0": 0, "x1": 9, "y1": 9, "picture": 5}
     with pytest.raises(ValueError, match=r"row 1, column 'boxes': has a box on picture 5, found 2"):
         load_task(lay(folder, [ROWS[0] | {"boxes": [box]}]))
+    with pytest.raises(ValueError, match=r"no\.png") as told:  # and no box is said to be on none
+        load_task(
+            lay(folder, [ROWS[0] | {"image": ["a.png", "no.png"], "boxes": [box | {"picture": 1}]}])
+        )
+    assert "boxes" not in str(told.value)
     for columns in ([], ["image", None]):
         with pytest.raises(ValueError, match="for image; name each column"):
             load_task(lay(folder), columns={"image": columns})
