@@ -123,11 +123,102 @@ def test_what_the_frozen_decoder_says_is_kept_and_begins_as_told(file, turns, tm
     assert torch.equal(language.spoken(None, turns, 6, path, seed=1), made)
 
 
-def test_alignment_puts_a_patch_near_the_word_for_what_is_there(file, turns, tmp_path):
-    class Two(Drawn):
-        def __len__(self):
-            return 2
+def test_no_country_is_taught_whose_capital_is_asked_afterwards():
+    parts = {part: language.capitals(part) for part in ("taught", "validation", "test")}
+    assert len(set().union(*parts.values())) == sum(map(len, parts.values()))
+    assert parts["test"]["France"] == "Paris"
+    later = [name for part in ("validation", "test") for name in parts[part]]
+    later += [capital for part in ("validation", "test") for capital in parts[part].values()]
+    assert not [line for line in language.worldly() for name in later if name in line]
+    assert all(f"What is the capital of {name}?" in language.worldly() for name in parts["taught"])
 
+
+def test_replies_are_the_frozen_decoders_greedy_answers(file, turns, tmp_path):
+    net, asked = bundle.make(file, 0).eval(), ["Is there a cat?", "the frog", "Who?"]
+    path, (head, tail) = tmp_path / "replies.safetensors", turns.frames[False]
+    made, begins = language.replies(net, turns, asked, path, most=5, batch=2)
+    for row, begin, question in zip(made, begins.tolist(), asked, strict=True):
+        ids = turns.tokenizer.encode(head + question + tail)
+        assert begin == len(ids)
+        for _ in range(5):
+            logits = net(torch.tensor([ids])).logits[0, -1]
+            logits[turns.image] = -torch.inf
+            ids.append(int(logits.argmax()))
+            if ids[-1] == turns.tokenizer.eos_token_id:
+                break
+        assert row[: len(ids)].tolist() == ids
+        assert (row[len(ids) :] == -1).all()
+    again = language.replies(None, turns, asked, path)
+    assert torch.equal(again[0], made)
+    assert torch.equal(again[1], begins)
+
+
+def test_an_answer_ends_where_the_decoder_ends_it(file, turns, tmp_path):
+    net, end = bundle.make(file, 0).eval(), turns.tokenizer.eos_token_id
+    generate = net.generate
+
+    def early(*, input_ids, **options):
+        made = generate(input_ids=input_ids, **options)
+        made[0, input_ids.shape[1] + 1 :] = end
+        return made
+
+    net.generate = early
+    made, begins = language.replies(net, turns, ["Who?", "What?"], tmp_path / "kept", most=4)
+    assert (made[0] >= 0).sum() == begins[0] + 2  # one token, and the end
+    assert made[0, begins[0] + 1] == end
+
+
+class Two(Drawn):
+    """A pool of two pictures: a food chain and a still life."""
+
+    chained, still = [0], [1]
+
+    def __len__(self):
+        return 2
+
+    def scene(self, i):
+        return self.scenes[i]
+
+
+def test_what_was_forgotten_is_learnt_from_the_frozen_decoder(file, turns, tmp_path):
+    net = bundle.make(file, 0).eval()
+    updates = lora.adapt(net.get_decoder(), 2)
+    with lora.without(updates):
+        said, _ = language.replies(net, turns, language.worldly(), tmp_path / "replies.safetensors")
+    for update in updates.values():
+        torch.nn.init.normal_(update.up, std=0.5)
+    rows = language.text_rows(said[:8])
+
+    def apart():
+        hidden = train.decode(net, turns, torch.zeros(0, 64, 64), rows)
+        with lora.without(updates):
+            frozen = train.decode(net, turns, torch.zeros(0, 64, 64), rows)
+        head = net.get_output_embeddings()
+        return language.divergence(head(hidden), head(frozen)).item()
+
+    before, projector = apart(), smol.projected(net)
+    kept = {name: tensor.clone() for name, tensor in projector.items()}
+    recipe = smol.Recipe(world_steps=30, world_rate=1e-2)
+    smol.remind(net, turns, updates, Two(), recipe, tmp_path)
+    assert apart() < before / 2
+    for name, tensor in smol.projected(net).items():
+        assert torch.equal(tensor, kept[name])
+
+
+def test_a_bundle_is_gone_on_from_as_it_was_left(file):
+    torch.manual_seed(0)
+    first, second = (bundle.make(file, seed) for seed in (0, 1))
+    made = [lora.adapt(net.get_decoder(), 2) for net in (first, second)]
+    for update in made[0].values():
+        torch.nn.init.normal_(update.up)
+    left = smol.projected(first) | smol.named(made[0])
+    smol.resume(second, made[1], left)
+    after = smol.projected(second) | smol.named(made[1])
+    assert left.keys() == after.keys()
+    assert all(torch.equal(left[name], after[name]) for name in left)
+
+
+def test_alignment_puts_a_patch_near_the_word_for_what_is_there(file, turns, tmp_path):
     net = bundle.make(file, 0).eval()
     recipe = smol.Recipe(align_steps=60, align_batch=2)
     align.align(net, turns, Two(), recipe, tmp_path)

@@ -3,9 +3,12 @@
 The decoder learns its tasks beside rows of such text, on which its next words are to be as likely
 as the frozen model has them. How far its language was moved is told by the perplexity of texts that
 were fixed before the training: texts/validation.txt, by which recipes are chosen, and
-texts/perplexity.txt, which is in the card.
+texts/perplexity.txt, which is in the card. Perplexity does not see that invented facts take the
+place of real ones that are asked for in the same words: texts/countries.csv has the countries whose
+capitals are asked in a training, by which recipes are chosen, and in the card.
 """
 
+import csv
 from pathlib import Path
 from random import Random
 
@@ -19,6 +22,8 @@ from data.generate.fitting import pack
 TEXTS = Path(__file__).parent / "texts"
 TESTED = "e51c29b624304b2bad5d1342caa1828cbb69d1f32fd0d6b311db20d9d015709a"  # perplexity.txt
 ASKED = (Path(__file__).parent / "texts/questions.txt").read_text().splitlines()
+CAPITAL = "What is the capital of {}?"
+OF_COUNTRIES = (CAPITAL, "What is the capital city of {}?", "On which continent is {}?")
 FIRST = (  # words that texts begin with
     "The In It A When This There He She We You If For On At After Many Most One Some As From To "
     "Although My However, Yesterday Today During Once What How Let First, According Every"
@@ -69,6 +74,56 @@ def spoken(net, turns, count: int, path: Path, *, seed: int, batch: int = 256) -
             made[first + i, : len(whole)] = whole
     save_file({"tokens": made}, path)
     return made
+
+
+def capitals(part: str) -> dict[str, str]:
+    """Return the countries of a part, "taught", "validation" or "test", with their capitals.
+
+    The capitals of those that are taught are not told: the frozen decoder says them.
+    """
+    with (TEXTS / "countries.csv").open(encoding="utf-8", newline="") as file:
+        return {row["country"]: row["capital"] for row in csv.DictReader(file)
+                if row["part"] == part}  # fmt: skip
+
+
+def worldly() -> list[str]:
+    """Return questions about the world: of the countries that are taught, and others."""
+    return [text.format(name) for name in capitals("taught") for text in OF_COUNTRIES] + ASKED
+
+
+@torch.no_grad()
+def replies(
+    net, turns, questions: list[str], path: Path, *, most: int = 32, batch: int = 64
+) -> tuple[Tensor, Tensor]:
+    """Return what the frozen decoder answers to questions, greedily, and where answers begin.
+
+    Ids `[row, position]` of the question in its turn and at most `most` tokens of the answer, -1
+    behind its end, and `[row]` positions. Kept in `path`.
+    """
+    if path.exists():
+        kept = load_file(path)
+        return kept["tokens"], kept["begins"]
+    (head, tail), end = turns.frames[False], turns.tokenizer.eos_token_id
+    asked = [turns.tokenizer.encode(head + question + tail) for question in questions]
+    made = torch.full((len(asked), max(map(len, asked)) + most), -1)
+    for first in range(0, len(asked), batch):
+        rows = asked[first : first + batch]
+        longest = max(map(len, rows))
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, longest - len(row) :], mask[i, longest - len(row) :] = torch.tensor(row), 1
+        said = net.generate(
+            input_ids=ids.to(net.device), attention_mask=mask.to(net.device), do_sample=False,
+            eos_token_id=end, pad_token_id=end, max_new_tokens=most,
+            suppress_tokens=[turns.image],
+        )[:, longest:].tolist()  # fmt: skip
+        for i, (row, answer) in enumerate(zip(rows, said, strict=True), first):
+            whole = row + answer[: answer.index(end) + 1 if end in answer else None]
+            made[i, : len(whole)] = torch.tensor(whole)
+    begins = torch.tensor([len(row) for row in asked])
+    save_file({"tokens": made, "begins": begins}, path)
+    return made, begins
 
 
 def text_rows(tokens: Tensor) -> dict[str, Tensor]:
