@@ -112,13 +112,13 @@ def _told(vlm, states: Tensor, words: Sequence[Tensor], top: int):
     """Of each state `[position, channel]`: its words' probabilities and ranks, the best tokens."""
     logits = unembed(vlm, vlm.last_norm(states)).float().cpu()
     check_finite("logits", logits)
-    chances = logits.log_softmax(-1).exp()
+    asked = [one[ids.long().cpu()] for one, ids in zip(logits, words, strict=True)]
+    totals = logits.logsumexp(-1)
     logits[:, vlm.image_token_id] = -torch.inf  # no answer holds it
     best = logits.topk(min(top, logits.shape[1])).indices
-    for one, chance, ids, first in zip(logits, chances, words, best, strict=True):
-        ids = ids.long().cpu()
-        ranks = [(one > one[i]).sum().item() for i in ids]
-        yield chance[ids].tolist(), ranks, tuple(_words(vlm, first))
+    for one, total, own, first in zip(logits, totals, asked, best, strict=True):
+        ranks = [(one > logit).sum().item() for logit in own]
+        yield (own - total).exp().tolist(), ranks, tuple(_words(vlm, first))
 
 
 def _words(vlm, ids: Tensor) -> list[str]:

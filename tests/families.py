@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import families_two
+import pytest
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
@@ -367,6 +368,15 @@ from families_one import VIDEO as VIDEO_ONE  # noqa: E402
 
 FAMILIES |= ONE
 VIDEO |= VIDEO_ONE
+# One family of each decoder: what eager attention is there is that decoder's own code
+EAGER = (
+    "llava", "internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "paligemma", "idefics2",
+    "aria", "gemma4", "qwen3_vl_moe", "aya_vision", "glm4v", "glm4v_moe",
+)  # fmt: skip
+every_way = pytest.mark.parametrize(
+    ("name", "attention"),
+    [*((name, "sdpa") for name in FAMILIES), *((name, "eager") for name in EAGER)],
+)
 
 
 def save(name: str, folder: Path, *, randomise, combined: bool = False, tiny=None) -> Path:

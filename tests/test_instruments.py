@@ -38,7 +38,6 @@ LOGITS = 1e-4  # of logits of standard deviation 1.5; most seen 5.0e-5
 HEAT = 1e-4  # as a part of the layer's maximum; most seen 3.2e-5
 
 every_family = pytest.mark.parametrize("name", list(families.FAMILIES))
-both_ways = pytest.mark.parametrize("attention", ["sdpa", "eager"])
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +68,7 @@ def one_row(answer, row):
 # Attention
 
 
-@every_family
-@both_ways
+@families.every_way
 def test_attention_rows_equal_eager_maps(model_of, name, attention):
     vlm = model_of(name, attention)
     inputs = vlm.prepare(list(mixed()))
@@ -87,8 +85,7 @@ def test_attention_rows_equal_eager_maps(model_of, name, attention):
     assert hooks_on(vlm.decoder) == 0
 
 
-@every_family
-@both_ways
+@families.every_way
 def test_shares_equal_those_of_eager_maps(model_of, name, attention):
     vlm = model_of(name, attention)
     inputs = vlm.prepare(list(mixed()))
@@ -151,8 +148,7 @@ def test_shares_in_parts_and_under_flash_attention_equal_those_at_once(family, f
 # Truncation
 
 
-@every_family
-@both_ways
+@families.every_way
 def test_truncation_equals_a_naive_mask(model_of, name, attention):
     vlm = model_of(name, attention)
     samples = mixed()
@@ -170,8 +166,7 @@ def test_truncation_equals_a_naive_mask(model_of, name, attention):
     assert hooks_on(vlm.decoder) == 0
 
 
-@every_family
-@both_ways
+@families.every_way
 def test_truncated_generation_equals_teacher_forcing_with_a_naive_mask(model_of, name, attention):
     vlm = model_of(name, attention)
     samples = mixed()
@@ -232,8 +227,7 @@ def test_kept_image_tokens_are_those_the_last_row_looks_at(family, name):
 # CAM
 
 
-@every_family
-@both_ways
+@families.every_way
 def test_one_backward_equals_a_backward_for_each_layer(model_of, name, attention):
     vlm = model_of(name, attention)
     for sample in (mixed()[0], mixed()[2]):
@@ -331,8 +325,7 @@ class Saved:
         return tensor
 
 
-@every_family
-@both_ways
+@families.every_way
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_estimate_of_what_is_kept_is_near_what_autograd_keeps(model_of, name, attention, dtype):
     vlm = model_of(name, attention)
@@ -346,8 +339,7 @@ def test_estimate_of_what_is_kept_is_near_what_autograd_keeps(model_of, name, at
     assert 0.85 * estimate < saved.bytes < 1.15 * estimate
 
 
-@every_family
-@both_ways
+@families.every_way
 def test_maps_of_a_padded_batch_equal_single_ones(model_of, name, attention):
     vlm = model_of(name, attention)
     samples = [mixed()[0], mixed()[2]]

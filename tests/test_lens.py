@@ -49,8 +49,7 @@ def without_image_token(vlm, chances):
     return others
 
 
-@every_family
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@families.every_way
 def test_the_answer_is_read_where_it_is_predicted(model_of, two, name, attention):
     vlm = model_of(name, attention)
     inputs = vlm.prepare(two)

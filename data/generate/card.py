@@ -8,7 +8,7 @@ in the prompt but hidden from decoder layer 0 on.
 import argparse
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
@@ -104,11 +104,21 @@ def majority(samples, metric: str) -> float:
     return float(min(values) if metric in LOWER_IS_BETTER else max(values))
 
 
-def measure(vlm, tasks: Path | str = "bundled", *, only: Sequence[str] = TASKS) -> pd.DataFrame:
-    """Return one row a group and metric: a column each condition, and the majority's score."""
+def measure(
+    vlm,
+    tasks: Path | str = "bundled",
+    *,
+    only: Sequence[str] = TASKS,
+    n: Mapping[str, int] | None = None,
+) -> pd.DataFrame:
+    """Return one row a group and metric: a column each condition, and the majority's score.
+
+    Of all rows, or of `n` a task, drawn by seed 0.
+    """
     rows = []
     for task in only:
-        samples = load_task(task, source=tasks if tasks == "bundled" else Path(tasks) / task)
+        source = tasks if tasks == "bundled" else Path(tasks) / task
+        samples = load_task(task, source=source, n=(n or {}).get(task))
         groups = {task: lambda kind: True}
         if task == "scienceqa":
             groups = {
@@ -202,8 +212,10 @@ with and without a picture. At which layer the picture stops to matter follows f
 says nothing about large models."""
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [table.columns, ["---"] * table.shape[1], *table.astype(str).to_numpy()]
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table as a card has it, a line a row whatever its cells say."""
+    said = table.astype(str).map(lambda cell: " ".join(cell.split()).replace("|", r"\|"))
+    rows = [table.columns, ["---"] * table.shape[1], *said.to_numpy()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -238,12 +250,12 @@ def write(folder: Path, table: pd.DataFrame, story: dict) -> None:
     card = CARD.format(
         name=folder.name,
         folder=f"data/minis/{folder.name}",
-        table=_markdown(percent),
+        table=markdown(percent),
         what=fill(WHAT.format(title=mini.title, what=mini.what), 100),
         made=fill(made, 100),
         limits=LIMITS,
         floors="missed: " + "; ".join(missed) + ":" if missed else f"all {len(floors)} met:",
-        bounds=_markdown(pd.DataFrame(floors).drop(columns="met").round(3)),
+        bounds=markdown(pd.DataFrame(floors).drop(columns="met").round(3)),
     )
     (folder / "README.md").write_text(altered.updated(card, told))
 

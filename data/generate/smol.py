@@ -61,12 +61,12 @@ class Recipe:
     location: float = 0.6  # weights of answers, others have 1
     caption: float = 0.35
     end: float = 0.3  # of the token that ends an answer
-    world_steps: int = 60
+    world_steps: int = 80
     world_rows: int = 2  # with a picture, in a step
     world_facts: int = 1  # without one
     world_texts: int = 10  # questions about the world
-    world_rate: float = 5e-4
-    world_kept: float = 1  # weight of the divergence from the frozen decoder's answers
+    world_rate: float = 2e-3
+    world_kept: float = 3  # weight of the divergence from the frozen decoder's answers
 
 
 def asked(rng: Random, scene: Scene) -> list[q.Question]:

@@ -1,8 +1,9 @@
 """Ask in words that training did not use: `python -m data.generate.words data/minis/smol-llava`.
 
 Of each task one question a picture, drawn by seed, in the words of training and in others; and
-questions about the world, without a picture. What comes out is kept in the folder's scores.json,
-under `other_words` and `world`.
+questions about the world, without a picture; of the capitals of countries that no training named,
+what the published language model answers stands beside it. What comes out is kept in the folder's
+scores.json, under `other_words`, `world` and `capitals`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from data.generate.fitting import language
 from irlib import load, load_task, metrics
 from irlib.scores import score
 
@@ -35,8 +37,10 @@ SAID = {  # what training asked, and how else it can be asked
     ),
 }
 WORLD = (  # without a picture, and what a right answer holds
-    ("What is the capital of France?", "Paris"),
-    ("What is the capital of Italy?", "Rome"),
+    *(
+        (language.CAPITAL.format(name), language.capitals("test")[name])
+        for name in ("France", "Italy")
+    ),
     ("What colour is the sky on a clear day?", "blue"),
     ("How many days are in a week?", r"\b(7|seven)\b"),
 )
@@ -69,10 +73,27 @@ def measure(vlm, *, n: int, seed: int = 0) -> tuple[list[dict], list[dict]]:
             )
     world = []
     for question, right in WORLD:
-        said = vlm.answer(vlm.prepare(question=question), max_new_tokens=24).text
+        said = answer(vlm, question)
         met = bool(re.search(right, said, re.IGNORECASE))
         world.append({"question": question, "answer": said, "right": met})
     return words, world
+
+
+def answer(vlm, question: str) -> str:
+    """Return what is said to a question without a picture."""
+    return vlm.answer(vlm.prepare(question=question), max_new_tokens=24).text
+
+
+def capitals(vlm, published) -> list[dict]:
+    """Return what both models answer about each country that no training named."""
+    rows = []
+    for country, capital in language.capitals("test").items():
+        row = {"country": country, "capital": capital}
+        for name, model in (("answer", vlm), ("published", published)):
+            row[name] = answer(model, language.CAPITAL.format(country))
+            row[f"{name} right"] = capital.lower() in row[name].lower()
+        rows.append(row)
+    return rows
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,12 +101,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="a bundled model's folder")
     parser.add_argument("--n", type=int, default=60, help="pictures a task")
     given = parser.parse_args(arguments)
-    words, world = measure(load(given.folder.name), n=given.n)
+    vlm = load(given.folder.name)
+    words, world = measure(vlm, n=given.n)
+    known = capitals(vlm, load(f"{given.folder.name}-projector"))  # the published decoder
     path = given.folder / "scores.json"
     told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"other_words": words, "world": world}, indent=1) + "\n")
-    print(pd.DataFrame(words).to_string(index=False))
-    print(pd.DataFrame(world).to_string(index=False))
+    told |= {"other_words": words, "world": world, "capitals": known}
+    path.write_text(json.dumps(told, indent=1) + "\n")
+    for rows in (words, world, known):
+        print(pd.DataFrame(rows).to_string(index=False))
 
 
 if __name__ == "__main__":

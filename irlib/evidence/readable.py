@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from irlib import doors
@@ -54,16 +56,21 @@ def readable(
         else:
             log.warning("%s %s: the answer is empty; left out", sample.task, sample.key)
     for place, (sample, inputs, answer) in enumerate(tqdm(asked, desc="lens", disable=None)):
-        said = {"own": answer}
         following = asked[place + 1 :] + asked[:place]
         others = (a for s, _, a in following if s.task == sample.task)
-        if (other := next(others, None)) is not None:
-            said["other"] = Answer(other.ids, other.texts, reader=vlm.reader)
+        said = [answer, *islice(others, 1)]
+        # one token each: both words are looked for at one reading of the picture
+        words = Answer((torch.cat([a.ids[0] for a in said]),), answer.texts, reader=vlm.reader)
+        first, picture = (
+            logit_lens(vlm, inputs, asked_for, at=at, layers=layers, top=0)
+            for asked_for, at in ((answer, "answer"), (words, "image"))
+        )
         head = {"model": vlm.name, "task": sample.task, "sample": sample.key}
         head["picture"] = identify(sample.image)
-        cells = [("first", "own", "answer", 1), *(("image", of, "image", top) for of in said)]
-        for row, of, at, most in cells:
-            told = logit_lens(vlm, inputs, said[of], at=at, layers=layers, top=0)
+        cells = [("first", "own", first, 1)]
+        for step, of in enumerate(("own", "other")[: len(said)]):
+            cells.append(("image", of, picture[picture["step"] == step], top))
+        for row, of, told, most in cells:
             best = told.groupby("layer", sort=False)["rank"].min() < most
             named = head | {"row": row, "of": of}
             table += [named | {"layer": i, "readable": int(seen)} for i, seen in best.items()]

@@ -143,12 +143,12 @@ def _topk(p: Mapping) -> list[Run]:
 
 
 def _lens(p: Mapping) -> list[Run]:
-    """A pass at the last row, two on the picture: the answer's word, and another question's."""
+    """A pass at the last row, and one on the picture: of the answer's word and another's."""
     kinds = {"scienceqa": "image"}
     return [
         Run(task=task, n=p["n"], seed=p["seed"], kind=kinds.get(task, ""), **what)
         for task in p["tasks"]
-        for what in ({"answers": 1, "flows": 3}, {"sweep": "all"})
+        for what in ({"answers": 1, "flows": 2}, {"sweep": "all"})
     ]
 
 

@@ -60,8 +60,7 @@ def assert_all_layers_are_as_one_by_one(vlm, inputs, edge):
         assert moved > 100 * CLOSE * wanted.std(), (edge, kind)
 
 
-@every_family
-@both_ways
+@families.every_way
 def test_logits_equal_those_of_one_run_a_layer(model_of, two, name, attention):
     vlm = model_of(name, attention)
     inputs = vlm.encode(vlm.prepare(two))

@@ -16,7 +16,6 @@ from irlib.interventions.edges import segments_of
 CLOSE = 2e-5  # of the logits' standard deviation, as in test_staircase: sums in another order
 
 every_family = pytest.mark.parametrize("name", list(families.FAMILIES))
-both_ways = pytest.mark.parametrize("attention", ["sdpa", "eager"])
 SEGMENTS = ("system", "image", "question", "answer")
 LAYERS = [0, 2, 3, 4]  # of four
 
@@ -62,8 +61,7 @@ def naive(vlm, inputs, donor, segment, layer):
         return vlm.forward(inputs)[:, inputs.length - 1]
 
 
-@every_family
-@both_ways
+@families.every_way
 def test_logits_equal_those_of_a_hook_at_one_layer(model_of, two, twins, name, attention):
     vlm = model_of(name, attention)
     inputs, donor = (vlm.encode(vlm.prepare(some)) for some in (two, twins))

@@ -25,7 +25,6 @@ from irlib.plan.costs import token_layers
 CLOSE = 2e-5
 
 every_family = pytest.mark.parametrize("name", list(families.FAMILIES))
-both_ways = pytest.mark.parametrize("attention", ["sdpa", "eager"])
 keeping = pytest.mark.parametrize("keep", [0, 3])
 
 
@@ -68,8 +67,7 @@ def assert_close(found, expected):
     assert (found - expected).abs().max() <= CLOSE * expected.std()
 
 
-@every_family
-@both_ways
+@families.every_way
 @keeping
 def test_logits_equal_those_of_one_truncated_forward_a_layer(
     model_of, mixed, name, attention, keep

@@ -293,3 +293,9 @@ def test_batch_without_any_picture_equals_single_runs(family, name, mixed):
         assert torch.equal(vlm.answer(one).ids[0], answers.ids[row])
         said = vlm.processor.tokenizer.decode(one.text["input_ids"][0][one.spans.user[0]])
         assert said.strip().startswith(sample.prompt)
+
+
+def test_eager_attention_is_tried_on_each_decoder(family):
+    decoders = {name: type(family(name).decoder) for name in families.FAMILIES}
+    assert {decoders[name] for name in families.EAGER} == set(decoders.values())
+    assert len(families.EAGER) == len(set(decoders.values()))

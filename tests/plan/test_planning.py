@@ -83,7 +83,7 @@ def called(stem, parameters, monkeypatch) -> Counter:
     ways = {"answers": 1, "tested": 3}  # masked, removed, replaced by an average
     counting(routes, "likely", lambda args, _: {k: len(args[1]) * n for k, n in ways.items()})
     counting(
-        readable, "readable", lambda args, _: {"answers": len(args[1]), "flows": 3 * len(args[1])}
+        readable, "readable", lambda args, _: {"answers": len(args[1]), "flows": 2 * len(args[1])}
     )
 
     def patched(args, _):  # two runs of each pair; three segments and the image hidden
