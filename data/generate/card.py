@@ -134,14 +134,14 @@ def measure(
             first = pooled[CONDITIONS[0]]
             for metric in first["metric"]:
                 values = {c: p.set_index("metric").loc[metric, "value"] for c, p in pooled.items()}
-                n = int(first.set_index("metric").loc[metric, "n"])
+                count = int(first.set_index("metric").loc[metric, "n"])
                 rows.append(
                     {
                         "group": name,
                         "metric": metric,
                         **values,
                         "majority": majority(part, metric),
-                        "n": n,
+                        "n": count,
                     }
                 )
     return pd.DataFrame(rows)

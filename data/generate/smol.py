@@ -11,8 +11,9 @@
 4. The updates alone learn on, with less of these and many questions about the world, which they are
    to answer as the frozen decoder does: invented capitals had taken the place of real ones.
 
-Tower and decoder stay as they are. What is trained is the bundle, data/minis/smol-llava. With
---taught a bundle stands in for the first three.
+Tower and decoder stay as they are. What is trained is the bundle, data/minis/smol-llava, which is
+written there unless --out says otherwise. With --taught a bundle, whose weights are rounded to
+bfloat16, stands in for 2 and 3.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from data.generate.train import WORK, decode, image_tokens
 from data.generate.world import questions as q
 from data.generate.world.scenes import Scene
 from irlib.models import assembly
+from irlib.store import contents
 
 PROJECTOR = "model.multi_modal_projector"
 
@@ -65,7 +67,7 @@ class Recipe:
     world_rows: int = 2  # with a picture, in a step
     world_facts: int = 1  # without one
     world_texts: int = 10  # questions about the world
-    world_rate: float = 2e-3
+    world_rate: float = 2e-3  # fit's warm-up takes 80 steps: at most 0.27 of it with 80
     world_kept: float = 3  # weight of the divergence from the frozen decoder's answers
 
 
@@ -93,7 +95,7 @@ def weights(turns, recipe: Recipe, target: Tensor, kind: Tensor) -> Tensor:
 
 
 def drawn(turns, pool: Pool, recipe: Recipe, rng: Random, *, rows: int, facts: int):
-    """Return packed rows about pictures drawn from the pool, and the tokens of these pictures."""
+    """Return which pictures of the pool were drawn, packed rows about them, and the prompts."""
     lots = [pool.chained if rng.random() < recipe.chains else pool.still for _ in range(rows)]
     at = [rng.choice(lot) for lot in lots]
     scenes = [pool.scene(i) for i in at]
@@ -150,15 +152,16 @@ def teach(net, turns, updates, pool: Pool, said: Tensor, recipe: Recipe, work: P
     _fit("teach", modules, recipe.rate, recipe.steps, loss_of, work)
 
 
-def remind(net, turns, updates, pool: Pool, recipe: Recipe, work: Path) -> None:
-    """Teach the decoder's updates to answer about the world as the frozen decoder does."""
+def remind(net, turns, updates, pool: Pool, recipe: Recipe, work: Path, *, start: Path) -> None:
+    """Teach the decoder's updates to answer about the world as the frozen decoder does.
+
+    `start` is the file of what they begin as: of another one no checkpoint is gone on from.
+    """
     net.model.multi_modal_projector.requires_grad_(False)
-    head, path = net.get_output_embeddings(), work / "replies.safetensors"
+    head = net.get_output_embeddings()
     with lora.without(updates):
-        said, begins = language.replies(net, turns, language.worldly(), path)
-    place = torch.arange(said.shape[1])
-    # what comes behind each of these positions is a token of the answer, or its end
-    answers = (place >= begins[:, None] - 1) & (place < (said >= 0).sum(1, keepdim=True) - 1)
+        said, begins = language.replies(net, turns, language.worldly(), work)
+    answers = language.answering(said, begins)
 
     def loss_of(step: int):
         rng = Random(f"{recipe.seed}/world/{step}")
@@ -178,7 +181,8 @@ def remind(net, turns, updates, pool: Pool, recipe: Recipe, work: Path) -> None:
         log["divergence"] = kept.item()
         return loss + recipe.world_kept * kept, log
 
-    _fit("world", {"updates": updates}, recipe.world_rate, recipe.world_steps, loss_of, work)
+    stage = f"world-{contents.file(start)[:12]}"
+    _fit(stage, {"updates": updates}, recipe.world_rate, recipe.world_steps, loss_of, work)
 
 
 def _fit(stage: str, modules: dict, rate: float, steps: int, loss_of, work: Path) -> None:
@@ -218,17 +222,19 @@ def train(
             net.get_decoder().to(torch.bfloat16)
         torch.manual_seed(recipe.seed + 1)
         updates = lora.adapt(net.get_decoder(), recipe.rank).to(net.device)
+        start = taught / "parts/trained.safetensors" if taught else work / "teach.safetensors"
         if taught:
-            resume(net, updates, load_file(taught / "parts/trained.safetensors"))
+            resume(net, updates, load_file(start))
         else:
             with lora.without(updates):
                 path = work / "spoken.safetensors"
                 said = language.spoken(net, turns, recipe.spoken, path, seed=recipe.seed)
             teach(net, turns, updates, pool, said, recipe, work)
-        remind(net, turns, updates, pool, recipe, work)
+        remind(net, turns, updates, pool, recipe, work, start=start)
         made["trained"] = projected(net) | named(updates)
         for text in ("validation", "perplexity"):
             print(text, [round(x, 3) for x in moved(net, updates, turns, text)], flush=True)
+        print("capitals", *known(net, turns, "validation"), flush=True)
     made["tower"] = {
         f"model.vision_tower.{k}": v for k, v in net.model.vision_tower.state_dict().items()
     }
@@ -268,6 +274,18 @@ def moved(net, updates, turns, text: str) -> tuple[float, float]:
     with lora.without(updates):
         before = language.perplexity(net, turns.tokenizer, words)
     return before, language.perplexity(net, turns.tokenizer, words)
+
+
+def known(net, turns, part: str) -> tuple[int, int]:
+    """Return how many capitals of a part of the countries are named, and how many there are."""
+    asked = language.capitals(part)
+    questions = [language.CAPITAL.format(name) for name in asked]
+    ids, begins = language.replies(net, turns, questions)
+    said = [
+        turns.tokenizer.decode(row[at:][row[at:] >= 0]) for row, at in zip(ids, begins, strict=True)
+    ]
+    right = map(language.names, said, asked.values())
+    return sum(right), len(asked)
 
 
 def main(arguments: list[str]) -> None:

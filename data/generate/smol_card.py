@@ -1,22 +1,28 @@
-"""Measure smol-llava and write its card: `python -m data.generate.smol_card [--kept]`.
+"""Measure smol-llava and write its card: `python -m data.generate.smol_card`.
 
-The scores stand on as many test rows a task as ROWS says, drawn by seed; the language is measured
-by the perplexity of a text that was fixed before training, under this decoder and the published
-one. What `data.generate.words` and `data.generate.altered` kept in scores.json stands in the card
-too. With --kept nothing is measured again.
+The scores stand on 200 test rows of POPE, 120 of TextVQA, 240 of ScienceQA and 60 captions, drawn
+by seed; then it is asked in words that training did not use (words.py), about altered pictures
+(altered.py) and for capitals, and the perplexity of a text that was fixed before training is taken.
+What comes out is kept in the folder's scores.json with the hash of the weights that were measured,
+and the card is made of it.
 """
 
 import argparse
 import json
+from math import ceil
+from pathlib import Path
 from textwrap import fill
 
 import pandas as pd
+from matplotlib.cbook import get_sample_data
 
-from data.generate import altered, card
+from data.generate import altered, card, words
 from data.generate.fitting import bundle, language
 from irlib import load
+from irlib.store import contents
 
-ROWS = {"pope": 300, "textvqa": 200, "scienceqa": 450, "chair": 120}
+ROWS = {"pope": 200, "textvqa": 120, "scienceqa": 240, "chair": 60}
+ASKED = 30  # pictures a task, in other words and altered
 GOALS = (
     ("pope", "POPE Acc", 0.97),
     ("textvqa", "TextVQA Acc", 0.93),
@@ -41,7 +47,7 @@ pipeline_tag: image-text-to-text
 
 {table}
 
-Goals set before the first training, {goals}
+Goals set before the first training, for all test rows, {goals}
 
 {bounds}
 
@@ -49,10 +55,11 @@ Goals set before the first training, {goals}
 
 {language}
 
-In words that training did not use, one question a picture, in percent, and about the world
-(`python -m data.generate.words data/minis/smol-llava`):
+In words that training did not use, one question a picture, in percent:
 
 {words}
+
+And about the world, in questions that no training asked:
 
 {world}
 
@@ -71,61 +78,101 @@ MEASURED = """Scores on bundled test rows drawn by seed, greedy, in percent: wit
 another picture, with none in the prompt, and with the picture there but hidden from decoder layer 0
 on; `majority` is the best single answer. Measured by `python -m data.generate.smol_card`; exact
 figures in `scores.json`."""
+HIDDEN = """With the picture hidden from layer 0 the accuracy of no group that needs it lies {more}
+above the majority."""
 LANGUAGE = """The language: the perplexity of a text that was fixed and hashed before training
 (`perplexity.txt`) is {trained:.1f}, the published decoder's {base:.1f} (the goal was at most 1.3
 times)."""
-CAPITALS = """Of {n} countries that no training named, asked for in the words in which invented
-capitals were taught, it says {right} capitals rightly, the published language model {published}."""
+CAPITALS = """The drawn world has invented countries, whose capitals are taught; after the first
+training these had taken the place of real ones. So the last stage taught it to answer the same
+question, and two others, about {taught} real countries as the published model does. Of the {n}
+below, about which no question of the training asked, it names {right} capitals; the published
+model, as it comes in the wheel, {published}."""
+
+
+def capitals(vlm, published) -> list[dict]:
+    """Return what both models answer about each country of the test part."""
+    rows = []
+    for country, capital in language.capitals("test").items():
+        row = {"country": country, "capital": capital}
+        for name, model in (("answer", vlm), ("published", published)):
+            inputs = model.prepare(question=language.CAPITAL.format(country))
+            row[name] = model.answer(inputs, max_new_tokens=24).text
+            row[f"{name} right"] = language.names(row[name], capital)
+        rows.append(row)
+    return rows
 
 
 def measured(vlm, published) -> dict:
-    """Return the scores, the goals and the perplexities as scores.json holds them."""
-    table = card.measure(vlm, n=ROWS).round(4)
+    """Return what scores.json holds of the weights that are there."""
+    told = {"weights": _weights(), "capitals": capitals(vlm, published)}
     text = (language.TEXTS / "perplexity.txt").read_text(encoding="utf-8")
-    heard = {
+    told["perplexity"] = {
         name: round(language.perplexity(one.model, one.processor.tokenizer, text), 3)
         for name, one in (("base", published), ("trained", vlm))
     }
-    goals = card.verdicts(table, GOALS)
-    return {"scores": table.to_dict("records"), "floors": goals, "perplexity": heard}
+    told["other_words"], told["world"] = words.measure(vlm, n=ASKED)
+    photograph = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
+    told["altered"] = altered.measure(vlm, n=ASKED)
+    told["photographs"] = altered.photographs(vlm, [photograph])
+    table = card.measure(vlm, n=ROWS).round(4)
+    return told | {"scores": table.to_dict("records"), "floors": card.verdicts(table, GOALS)}
 
 
 def written(told: dict) -> str:
-    """Return the card that tells what scores.json holds."""
-    table, goals = pd.DataFrame(told["scores"]), told["floors"]
-    percent = table.copy()
-    columns = [*card.CONDITIONS, "majority"]
+    """Return the card that tells what scores.json holds.
+
+    Raises `ValueError` where that was measured of other weights.
+    """
+    if told["weights"] != _weights():
+        raise ValueError(
+            f"asked for the card of the weights {_weights()[:12]}, found scores of "
+            f"{told['weights'][:12]}; measure again, without --kept"
+        )
+    table, goals = pd.DataFrame(told["scores"]), pd.DataFrame(told["floors"])
+    count = table.set_index(["group", "metric"])["n"]
+    goals["n"] = [count[group, metric] for group, metric, _ in GOALS]
+    percent, columns = table.copy(), [*card.CONDITIONS, "majority"]
     percent[columns] = (100 * percent[columns]).round(1)
-    missed = [f"{one['group']} {one['metric']}" for one in goals if not one["met"]]
-    hidden = table[table["metric"].str.endswith("Acc") & (table["group"] != "scienceqa, text")]
-    above = (hidden["hidden from layer 0"] - hidden["majority"]).max()
-    words = pd.DataFrame(told["other_words"]).assign(value=lambda t: (100 * t["value"]).round(1))
+    missed = [f"{one.group} {one.metric}" for one in goals.itertuples() if not one.met]
+    needing = table[table["metric"].str.endswith("Acc") & (table["group"] != "scienceqa, text")]
+    above = (needing["hidden from layer 0"] - needing["majority"]).max()
+    other = pd.DataFrame(told["other_words"]).assign(value=lambda t: (100 * t["value"]).round(1))
     known = pd.DataFrame(told["capitals"])
-    counts = {"n": len(known), "right": known["answer right"].sum()}
-    counts["published"] = known["published right"].sum()
-    world = pd.DataFrame(told["world"])[["question", "answer"]]
+    counts = {"n": len(known), "taught": len(language.capitals("taught"))}
+    counts |= {"right": known["answer right"].sum(), "published": known["published right"].sum()}
+    world = pd.DataFrame(told["world"]).replace({True: "yes", False: "no"})
+    known = known.replace({True: "yes", False: "no"})
     made = CARD.format(
         what=fill(WHAT, 100),
         made=fill(told["history"], 100),
         measured=fill(MEASURED, 100),
         table=card.markdown(percent),
         goals=f"missed: {', '.join(missed)}:" if missed else f"all {len(goals)} met:",
-        bounds=card.markdown(pd.DataFrame(goals).drop(columns="met").round(3)),
-        hidden=fill(
-            "With the picture hidden from layer 0 the accuracy of no group that needs it lies more "
-            f"than {100 * max(above, 0):.1f} points above the majority.", 100,
-        ),
+        bounds=card.markdown(goals.drop(columns="met").round(3)),
+        hidden=fill(HIDDEN.format(more=_more(above)), 100),
         language=fill(LANGUAGE.format(**told["perplexity"]), 100),
-        words=card.markdown(words),
-        world=card.markdown(world.rename(columns={"question": "without a picture"})),
+        words=card.markdown(other),
+        world=card.markdown(world),
         capitals=fill(CAPITALS.format(**counts), 100),
-        countries=card.markdown(known[["country", "capital", "answer", "published"]]),
-    )  # fmt: skip
+        countries=card.markdown(known),
+    )
     return altered.updated(made, told)
 
 
+def _more(above: float) -> str:
+    return f"more than {ceil(1000 * above) / 10:.1f} points" if above > 0 else "at all"
+
+
+def _weights() -> str:
+    return contents.file(bundle.FOLDER / "parts/trained.safetensors")
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m data.generate.smol_card", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m data.generate.smol_card", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--kept", action="store_true", help="write the card of the kept scores")
     given = parser.parse_args(arguments)
     path = bundle.FOLDER / "scores.json"

@@ -1,9 +1,8 @@
 """Ask in words that training did not use: `python -m data.generate.words data/minis/smol-llava`.
 
 Of each task one question a picture, drawn by seed, in the words of training and in others; and
-questions about the world, without a picture; of the capitals of countries that no training named,
-what the published language model answers stands beside it. What comes out is kept in the folder's
-scores.json, under `other_words`, `world` and `capitals`.
+questions about the world, without a picture. What comes out is kept in the folder's scores.json,
+under `other_words` and `world`.
 """
 
 import argparse
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.generate.fitting import language
 from irlib import load, load_task, metrics
 from irlib.scores import score
 
@@ -36,13 +34,10 @@ SAID = {  # what training asked, and how else it can be asked
         ("Tell me what you see in this picture.",),
     ),
 }
-WORLD = (  # without a picture, and what a right answer holds
-    *(
-        (language.CAPITAL.format(name), language.capitals("test")[name])
-        for name in ("France", "Italy")
-    ),
-    ("What colour is the sky on a clear day?", "blue"),
-    ("How many days are in a week?", r"\b(7|seven)\b"),
+WORLD = (  # without a picture, what no training asked, and what a right answer holds
+    ("What colour is snow?", r"\bwhite\b"),
+    ("How many legs does a dog have?", r"\b(4|four)\b"),
+    ("What do bees make?", r"\bhoney\b"),
 )
 METRIC = {"pope": "POPE Acc", "textvqa": "TextVQA Acc", "chair": "CHAIRi"}
 
@@ -84,31 +79,17 @@ def answer(vlm, question: str) -> str:
     return vlm.answer(vlm.prepare(question=question), max_new_tokens=24).text
 
 
-def capitals(vlm, published) -> list[dict]:
-    """Return what both models answer about each country that no training named."""
-    rows = []
-    for country, capital in language.capitals("test").items():
-        row = {"country": country, "capital": capital}
-        for name, model in (("answer", vlm), ("published", published)):
-            row[name] = answer(model, language.CAPITAL.format(country))
-            row[f"{name} right"] = capital.lower() in row[name].lower()
-        rows.append(row)
-    return rows
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.generate.words", description=__doc__)
     parser.add_argument("folder", type=Path, help="a bundled model's folder")
     parser.add_argument("--n", type=int, default=60, help="pictures a task")
     given = parser.parse_args(arguments)
-    vlm = load(given.folder.name)
-    words, world = measure(vlm, n=given.n)
-    known = capitals(vlm, load(f"{given.folder.name}-projector"))  # the published decoder
+    words, world = measure(load(given.folder.name), n=given.n)
     path = given.folder / "scores.json"
     told = json.loads(path.read_text())
-    told |= {"other_words": words, "world": world, "capitals": known}
+    told |= {"other_words": words, "world": world}
     path.write_text(json.dumps(told, indent=1) + "\n")
-    for rows in (words, world, known):
+    for rows in (words, world):
         print(pd.DataFrame(rows).to_string(index=False))
 
 

@@ -36,6 +36,18 @@ def test_a_cell_is_what_the_lens_says_of_the_first_token(mini, samples):
             assert found.to_dict() == wanted.astype(int).to_dict()
 
 
+def test_both_words_are_looked_for_at_one_reading_of_the_picture(mini, samples, monkeypatch):
+    runs, real = [], type(mini).forward
+
+    def count(vlm, *args, **kwargs):
+        runs.append(1)
+        return real(vlm, *args, **kwargs)
+
+    monkeypatch.setattr(type(mini), "forward", count)
+    readable.readable(mini, samples, layers=[2])
+    assert len(runs) == 2 * len(samples)
+
+
 def test_behind_the_last_layer_the_last_row_says_the_answer(mini, samples):
     table = readable.readable(mini, samples, layers=[11])
     assert set(table.loc[table["row"] == "first", "readable"]) == {1}

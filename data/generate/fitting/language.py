@@ -4,11 +4,14 @@ The decoder learns its tasks beside rows of such text, on which its next words a
 as the frozen model has them. How far its language was moved is told by the perplexity of texts that
 were fixed before the training: texts/validation.txt, by which recipes are chosen, and
 texts/perplexity.txt, which is in the card. Perplexity does not see that invented facts take the
-place of real ones that are asked for in the same words: texts/countries.csv has the countries whose
-capitals are asked in a training, by which recipes are chosen, and in the card.
+place of real ones that are asked for in the same words. So capitals are asked for: those of some
+countries in a training, of others by who chooses a recipe, and of others again for the card
+(texts/countries.csv).
 """
 
 import csv
+import hashlib
+import re
 from pathlib import Path
 from random import Random
 
@@ -59,11 +62,8 @@ def spoken(net, turns, count: int, path: Path, *, seed: int, batch: int = 256) -
     torch.manual_seed(seed)
     for first in range(0, count, batch):
         rows = begun[first : first + batch]
-        longest = max(map(len, rows))
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            ids[i, longest - len(row) :], mask[i, longest - len(row) :] = torch.tensor(row), 1
+        ids, mask = _to_the_right(rows)
+        longest = ids.shape[1]
         said = net.generate(
             input_ids=ids.to(net.device), attention_mask=mask.to(net.device), do_sample=True,
             top_k=0, temperature=WARMTH, eos_token_id=None, pad_token_id=0,
@@ -93,14 +93,16 @@ def worldly() -> list[str]:
 
 @torch.no_grad()
 def replies(
-    net, turns, questions: list[str], path: Path, *, most: int = 32, batch: int = 64
+    net, turns, questions: list[str], work: Path | None = None, *, most: int = 32, batch: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """Return what the frozen decoder answers to questions, greedily, and where answers begin.
+    """Return what a decoder answers to questions, greedily, and where its answers begin.
 
     Ids `[row, position]` of the question in its turn and at most `most` tokens of the answer, -1
-    behind its end, and `[row]` positions. Kept in `path`.
+    behind its end, and `[row]` positions. Kept in the folder `work` under the questions' hash.
     """
-    if path.exists():
+    told = hashlib.sha256("\n".join([str(most), *questions]).encode()).hexdigest()[:12]
+    path = work and work / f"replies-{told}.safetensors"
+    if path and path.exists():
         kept = load_file(path)
         return kept["tokens"], kept["begins"]
     (head, tail), end = turns.frames[False], turns.tokenizer.eos_token_id
@@ -108,22 +110,41 @@ def replies(
     made = torch.full((len(asked), max(map(len, asked)) + most), -1)
     for first in range(0, len(asked), batch):
         rows = asked[first : first + batch]
-        longest = max(map(len, rows))
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            ids[i, longest - len(row) :], mask[i, longest - len(row) :] = torch.tensor(row), 1
+        ids, mask = _to_the_right(rows)
         said = net.generate(
             input_ids=ids.to(net.device), attention_mask=mask.to(net.device), do_sample=False,
             eos_token_id=end, pad_token_id=end, max_new_tokens=most,
             suppress_tokens=[turns.image],
-        )[:, longest:].tolist()  # fmt: skip
+        )[:, ids.shape[1] :].tolist()  # fmt: skip
         for i, (row, answer) in enumerate(zip(rows, said, strict=True), first):
             whole = row + answer[: answer.index(end) + 1 if end in answer else None]
             made[i, : len(whole)] = torch.tensor(whole)
     begins = torch.tensor([len(row) for row in asked])
-    save_file({"tokens": made, "begins": begins}, path)
+    if path:
+        save_file({"tokens": made, "begins": begins}, path)
     return made, begins
+
+
+def _to_the_right(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Return ids `[row, position]` that end together, and the mask of what is no padding."""
+    longest = max(map(len, rows))
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :], mask[i, longest - len(row) :] = torch.tensor(row), 1
+    return ids, mask
+
+
+def answering(tokens: Tensor, begins: Tensor) -> Tensor:
+    """Return `[row, position]` where the next token is one of the answer's, its end among them."""
+    place = torch.arange(tokens.shape[1])
+    ends = (tokens >= 0).sum(1, keepdim=True)
+    return (place >= begins[:, None] - 1) & (place < ends - 1)
+
+
+def names(said: str, capital: str) -> bool:
+    """Return whether a capital is named, as a word of its own."""
+    return bool(re.search(rf"\b{re.escape(capital)}\b", said, re.IGNORECASE))
 
 
 def text_rows(tokens: Tensor) -> dict[str, Tensor]:
