@@ -8,7 +8,7 @@ in the prompt but hidden from decoder layer 0 on.
 import argparse
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
@@ -104,21 +104,11 @@ def majority(samples, metric: str) -> float:
     return float(min(values) if metric in LOWER_IS_BETTER else max(values))
 
 
-def measure(
-    vlm,
-    tasks: Path | str = "bundled",
-    *,
-    only: Sequence[str] = TASKS,
-    n: Mapping[str, int] | None = None,
-) -> pd.DataFrame:
-    """Return one row a group and metric: a column each condition, and the majority's score.
-
-    Of all rows, or of `n` a task, drawn by seed 0.
-    """
+def measure(vlm, tasks: Path | str = "bundled", *, only: Sequence[str] = TASKS) -> pd.DataFrame:
+    """Return one row a group and metric: a column each condition, and the majority's score."""
     rows = []
     for task in only:
-        source = tasks if tasks == "bundled" else Path(tasks) / task
-        samples = load_task(task, source=source, n=(n or {}).get(task))
+        samples = load_task(task, source=tasks if tasks == "bundled" else Path(tasks) / task)
         groups = {task: lambda kind: True}
         if task == "scienceqa":
             groups = {
@@ -134,14 +124,14 @@ def measure(
             first = pooled[CONDITIONS[0]]
             for metric in first["metric"]:
                 values = {c: p.set_index("metric").loc[metric, "value"] for c, p in pooled.items()}
-                count = int(first.set_index("metric").loc[metric, "n"])
+                n = int(first.set_index("metric").loc[metric, "n"])
                 rows.append(
                     {
                         "group": name,
                         "metric": metric,
                         **values,
                         "majority": majority(part, metric),
-                        "n": count,
+                        "n": n,
                     }
                 )
     return pd.DataFrame(rows)

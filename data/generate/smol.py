@@ -8,12 +8,8 @@
    smol-llava-random has the same projector before a decoder whose layers were never trained.
 3. Projector and low-rank updates of the decoder learn from packed questions (pack.py), all kinds
    at once from the first step, beside text that the frozen decoder says itself (language.py).
-4. The updates alone learn on, with less of these and many questions about the world, which they are
-   to answer as the frozen decoder does: invented capitals had taken the place of real ones.
 
-Tower and decoder stay as they are. What is trained is the bundle, data/minis/smol-llava, which is
-written there unless --out says otherwise. With --taught a bundle, whose weights are rounded to
-bfloat16, stands in for 2 and 3.
+Tower and decoder stay as they are. What is trained is the bundle, data/minis/smol-llava.
 """
 
 import argparse
@@ -25,7 +21,6 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data.generate.fitting import bundle, language, lora, pack
@@ -36,9 +31,6 @@ from data.generate.train import WORK, decode, image_tokens
 from data.generate.world import questions as q
 from data.generate.world.scenes import Scene
 from irlib.models import assembly
-from irlib.store import contents
-
-PROJECTOR = "model.multi_modal_projector"
 
 
 @dataclass(frozen=True)
@@ -63,12 +55,6 @@ class Recipe:
     location: float = 0.6  # weights of answers, others have 1
     caption: float = 0.35
     end: float = 0.3  # of the token that ends an answer
-    world_steps: int = 80
-    world_rows: int = 2  # with a picture, in a step
-    world_facts: int = 1  # without one
-    world_texts: int = 10  # questions about the world
-    world_rate: float = 2e-3  # fit's warm-up takes 80 steps: at most 0.27 of it with 80
-    world_kept: float = 3  # weight of the divergence from the frozen decoder's answers
 
 
 def asked(rng: Random, scene: Scene) -> list[q.Question]:
@@ -94,33 +80,22 @@ def weights(turns, recipe: Recipe, target: Tensor, kind: Tensor) -> Tensor:
     return of[kind] * torch.where(ends, recipe.end, 1.0)
 
 
-def drawn(turns, pool: Pool, recipe: Recipe, rng: Random, *, rows: int, facts: int):
-    """Return which pictures of the pool were drawn, packed rows about them, and the prompts."""
-    lots = [pool.chained if rng.random() < recipe.chains else pool.still for _ in range(rows)]
-    at = [rng.choice(lot) for lot in lots]
-    scenes = [pool.scene(i) for i in at]
-    return at, *pack.batch(turns, rng, scenes, facts, asked, facts=12)
-
-
-def answered(turns, recipe: Recipe, logits: Tensor, target: Tensor, kind: Tensor):
-    """Return the loss of answers, and how many of their tokens are right by kind of question."""
-    weight = weights(turns, recipe, target, kind)
-    loss = F.cross_entropy(logits, target, reduction="none") * weight
-    right = logits.argmax(-1) == target
-    log = {k: right[kind == i].float().mean().item() for i, k in enumerate(pack.KINDS)}
-    return loss.sum() / weight.sum(), log
-
-
 def teach(net, turns, updates, pool: Pool, said: Tensor, recipe: Recipe, work: Path) -> None:
     """Teach the projector and the decoder's updates all kinds of questions at once."""
     projector = net.model.multi_modal_projector
     lm, head = net.get_decoder(), net.get_output_embeddings()
     torch.manual_seed(recipe.seed + 2)
     reader = nn.Linear(lm.config.hidden_size, sum(pack.HINTS.values())).to(net.device)
+    chained = [i for i in range(len(pool)) if pool.scene(i).chains]
+    still = sorted(set(range(len(pool))) - set(chained))
 
     def loss_of(step: int):
         rng = Random(f"{recipe.seed}/teach/{step}")
-        at, rows, prompts = drawn(turns, pool, recipe, rng, rows=recipe.rows, facts=recipe.facts)
+        lots = [chained if rng.random() < recipe.chains else still for _ in range(recipe.rows)]
+        at = [rng.choice(lot) for lot in lots]
+        rows, prompts = pack.batch(
+            turns, rng, [pool.scene(i) for i in at], recipe.facts, asked, facts=12
+        )
         more = language.text_rows(said[rng.sample(range(len(said)), recipe.texts)])
         rows = {
             k: torch.cat([v, more[k]], 1 if k == "position" else 0).to(net.device)
@@ -130,7 +105,12 @@ def teach(net, turns, updates, pool: Pool, said: Tensor, recipe: Recipe, work: P
         hidden = decode(net, turns, image, rows)
         target, hints = rows["target"], rows["hints"]
         m = target != pack.IGNORE
-        loss, log = answered(turns, recipe, head(hidden[m]).float(), target[m], rows["kind"][m])
+        logits, kind = head(hidden[m]).float(), rows["kind"][m]
+        weight = weights(turns, recipe, target[m], kind)
+        loss = F.cross_entropy(logits, target[m], reduction="none") * weight
+        loss = loss.sum() / weight.sum()
+        right = logits.argmax(-1) == target[m]
+        log = {k: right[kind == i].float().mean().item() for i, k in enumerate(pack.KINDS)}
         texts = {k: v[:, -recipe.texts :] if k == "position" else v[-recipe.texts :]
                  for k, v in rows.items()}  # fmt: skip
         there = texts["segment"] > 0
@@ -149,60 +129,15 @@ def teach(net, turns, updates, pool: Pool, said: Tensor, recipe: Recipe, work: P
 
     projector.requires_grad_(True)
     modules = {"projector": projector, "updates": updates, "reader": reader}
-    _fit("teach", modules, recipe.rate, recipe.steps, loss_of, work)
-
-
-def remind(net, turns, updates, pool: Pool, recipe: Recipe, work: Path, *, start: Path) -> None:
-    """Teach the decoder's updates to answer about the world as the frozen decoder does.
-
-    `start` is the file of what they begin as: of another one no checkpoint is gone on from.
-    """
-    net.model.multi_modal_projector.requires_grad_(False)
-    head = net.get_output_embeddings()
-    with lora.without(updates):
-        said, begins = language.replies(net, turns, language.worldly(), work)
-    answers = language.answering(said, begins)
-
-    def loss_of(step: int):
-        rng = Random(f"{recipe.seed}/world/{step}")
-        counts = {"rows": recipe.world_rows, "facts": recipe.world_facts}
-        at, rows, prompts = drawn(turns, pool, recipe, rng, **counts)
-        rows = {k: v.to(net.device) for k, v in rows.items()}
-        image = image_tokens(net, turns.mini, turns, pool, at, prompts, rng)
-        m = rows["target"] != pack.IGNORE
-        logits = head(decode(net, turns, image, rows)[m]).float()
-        loss, log = answered(turns, recipe, logits, rows["target"][m], rows["kind"][m])
-        some = rng.sample(range(len(said)), recipe.world_texts)
-        texts = {k: v.to(net.device) for k, v in language.text_rows(said[some]).items()}
-        here = answers[some].to(net.device)
-        with lora.without(updates):
-            teacher = head(decode(net, turns, image[:0], texts)[here])
-        kept = language.divergence(head(decode(net, turns, image[:0], texts)[here]), teacher)
-        log["divergence"] = kept.item()
-        return loss + recipe.world_kept * kept, log
-
-    stage = f"world-{contents.file(start)[:12]}"
-    _fit(stage, {"updates": updates}, recipe.world_rate, recipe.world_steps, loss_of, work)
-
-
-def _fit(stage: str, modules: dict, rate: float, steps: int, loss_of, work: Path) -> None:
     params = [p for module in modules.values() for p in module.parameters()]
-    optim = torch.optim.AdamW(params, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    fit(stage, modules, [optim], steps, loss_of, work)
+    optim = torch.optim.AdamW(params, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    fit("teach", modules, [optim], recipe.steps, loss_of, work)
 
 
-def train(
-    recipe: Recipe,
-    work: Path,
-    *,
-    wheel: Path | None = None,
-    control: bool = False,
-    taught: Path | None = None,
-) -> dict:
+def train(recipe: Recipe, work: Path, *, wheel: Path | None = None, control: bool = False) -> dict:
     """Return the trained tensors by file of the bundle, resuming whatever `work` holds.
 
-    With `control`, the projector alone is aligned. The bundle's folder `taught` stands in for the
-    alignment and the teaching.
+    With `control`, the projector alone is aligned.
     """
     work.mkdir(parents=True, exist_ok=True)
     file = bundle.published(work, wheel)
@@ -212,60 +147,36 @@ def train(
     turns = pack.Turns(mini, mini.grid**2)
     net.set_attn_implementation("eager")  # faster than sdpa in bfloat16 on a CPU
     net = net.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    if taught:
-        made = {"aligned": load_file(taught / "parts/aligned.safetensors")}
-    else:
-        align(net, turns, pool, recipe, work)
-        made = {"aligned": {k: v.clone() for k, v in projected(net).items()}}
+    align(net, turns, pool, recipe, work)
+    projector = net.model.multi_modal_projector
+    names = {f"model.multi_modal_projector.{name}": name for name in projector.state_dict()}
+    made = {"aligned": {k: projector.state_dict()[name].clone() for k, name in names.items()}}
     if not control:
         if halved(net.device.type):
             net.get_decoder().to(torch.bfloat16)
+        path = work / "spoken.safetensors"
+        said = language.spoken(net, turns, recipe.spoken, path, seed=recipe.seed)
         torch.manual_seed(recipe.seed + 1)
         updates = lora.adapt(net.get_decoder(), recipe.rank).to(net.device)
-        start = taught / "parts/trained.safetensors" if taught else work / "teach.safetensors"
-        if taught:
-            resume(net, updates, load_file(start))
-        else:
-            with lora.without(updates):
-                path = work / "spoken.safetensors"
-                said = language.spoken(net, turns, recipe.spoken, path, seed=recipe.seed)
-            teach(net, turns, updates, pool, said, recipe, work)
-        remind(net, turns, updates, pool, recipe, work, start=start)
-        made["trained"] = projected(net) | named(updates)
+        teach(net, turns, updates, pool, said, recipe, work)
+        made["trained"] = {k: projector.state_dict()[name] for k, name in names.items()}
+        made["trained"] |= named(updates)
         for text in ("validation", "perplexity"):
             print(text, [round(x, 3) for x in moved(net, updates, turns, text)], flush=True)
-        print("capitals", *known(net, turns, "validation"), flush=True)
+        print("validation capitals", *language.known(net, turns, "validation"), flush=True)
     made["tower"] = {
         f"model.vision_tower.{k}": v for k, v in net.model.vision_tower.state_dict().items()
     }
     return made
 
 
-def projected(net) -> dict[str, Tensor]:
-    """Return the projector's tensors as the bundle names them."""
-    state = net.model.multi_modal_projector.state_dict()
-    return {f"{PROJECTOR}.{name}": tensor for name, tensor in state.items()}
-
-
 def named(updates) -> dict[str, Tensor]:
     """Return the decoder's updates as the bundle names them."""
     made = {}
     for name, update in updates.items():
-        made |= {place(name) + end: tensor for end, tensor in update.tensors().items()}
+        place = f"{assembly.LANGUAGE}.layers.{name.replace('/', '.')}"
+        made |= {place + end: tensor for end, tensor in update.tensors().items()}
     return made
-
-
-def place(name: str) -> str:
-    """Return the bundle's name of the matrix beside which an update stands."""
-    return f"{assembly.LANGUAGE}.layers.{name.replace('/', '.')}"
-
-
-def resume(net, updates, tensors: dict[str, Tensor]) -> None:
-    """Give the projector and the updates what a bundle holds."""
-    own = {k.removeprefix(f"{PROJECTOR}."): v for k, v in tensors.items() if PROJECTOR in k}
-    net.model.multi_modal_projector.load_state_dict(own)
-    for name, update in updates.items():
-        update.take(*(tensors[place(name) + end] for end in (assembly.DOWN, assembly.UP)))
 
 
 def moved(net, updates, turns, text: str) -> tuple[float, float]:
@@ -274,18 +185,6 @@ def moved(net, updates, turns, text: str) -> tuple[float, float]:
     with lora.without(updates):
         before = language.perplexity(net, turns.tokenizer, words)
     return before, language.perplexity(net, turns.tokenizer, words)
-
-
-def known(net, turns, part: str) -> tuple[int, int]:
-    """Return how many capitals of a part of the countries are named, and how many there are."""
-    asked = language.capitals(part)
-    questions = [language.CAPITAL.format(name) for name in asked]
-    ids, begins = language.replies(net, turns, questions)
-    said = [
-        turns.tokenizer.decode(row[at:][row[at:] >= 0]) for row, at in zip(ids, begins, strict=True)
-    ]
-    right = map(language.names, said, asked.values())
-    return sum(right), len(asked)
 
 
 def main(arguments: list[str]) -> None:
@@ -298,9 +197,6 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--out", type=Path, default=bundle.FOLDER, help="where the bundle is saved")
     parser.add_argument("--wheel", type=Path, help="the published language model, got elsewhere")
-    parser.add_argument(
-        "--taught", type=Path, help="a bundle to go on from, without the stages before the last"
-    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
         "--control", choices=("projector", "random"),
@@ -312,8 +208,7 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(given.threads)
     told = {f.name: getattr(given, f.name) for f in fields(Recipe)}
     recipe = Recipe(**{k: v for k, v in told.items() if v is not None})
-    options = {"control": bool(given.control), "taught": given.taught}
-    made = train(recipe, given.work, wheel=given.wheel, **options)
+    made = train(recipe, given.work, wheel=given.wheel, control=bool(given.control))
     file = bundle.published(given.work, given.wheel)
     if not given.control:
         bundle.save(made, file, given.out)

@@ -1,10 +1,9 @@
 """Measure smol-llava and write its card: `python -m data.generate.smol_card`.
 
-The scores stand on 200 test rows of POPE, 120 of TextVQA, 240 of ScienceQA and 60 captions, drawn
-by seed; then it is asked in words that training did not use (words.py), about altered pictures
-(altered.py) and for capitals, and the perplexity of a text that was fixed before training is taken.
-What comes out is kept in the folder's scores.json with the hash of the weights that were measured,
-and the card is made of it.
+Its scores on the test rows; what it says in words that training did not use (words.py), about
+altered pictures (altered.py) and of capitals; and the perplexity of a text that was fixed before
+training. What comes out is kept in the folder's scores.json with the hash of the weights that were
+measured, and the card is made of it.
 """
 
 import argparse
@@ -21,8 +20,7 @@ from data.generate.fitting import bundle, language
 from irlib import load
 from irlib.store import contents
 
-ROWS = {"pope": 200, "textvqa": 120, "scienceqa": 240, "chair": 60}
-ASKED = 30  # pictures a task, in other words and altered
+ASKED = 60  # pictures a task, in other words and altered
 GOALS = (
     ("pope", "POPE Acc", 0.97),
     ("textvqa", "TextVQA Acc", 0.93),
@@ -47,7 +45,7 @@ pipeline_tag: image-text-to-text
 
 {table}
 
-Goals set before the first training, for all test rows, {goals}
+Goals set before training, {goals}
 
 {bounds}
 
@@ -74,20 +72,19 @@ else. This folder holds what was trained (a projector and low-rank updates of ra
 checked by its hash) and puts both together in the user's cache. `smol-llava-projector` is the
 control that needs no training of the decoder: the projector alone, aligned with the word
 embeddings; `smol-llava-random` has the same projector before a decoder whose layers are random."""
-MEASURED = """Scores on bundled test rows drawn by seed, greedy, in percent: with the picture, with
-another picture, with none in the prompt, and with the picture there but hidden from decoder layer 0
-on; `majority` is the best single answer. Measured by `python -m data.generate.smol_card`; exact
-figures in `scores.json`."""
+MEASURED = """Scores on the bundled test rows, greedy, in percent: with the picture, with another
+picture, with none in the prompt, and with the picture there but hidden from decoder layer 0 on;
+`majority` is the best single answer. Measured by `python -m data.generate.smol_card`; exact figures
+in `scores.json`."""
 HIDDEN = """With the picture hidden from layer 0 the accuracy of no group that needs it lies {more}
 above the majority."""
 LANGUAGE = """The language: the perplexity of a text that was fixed and hashed before training
 (`perplexity.txt`) is {trained:.1f}, the published decoder's {base:.1f} (the goal was at most 1.3
 times)."""
-CAPITALS = """The drawn world has invented countries, whose capitals are taught; after the first
-training these had taken the place of real ones. So the last stage taught it to answer the same
-question, and two others, about {taught} real countries as the published model does. Of the {n}
-below, about which no question of the training asked, it names {right} capitals; the published
-model, as it comes in the wheel, {published}."""
+CAPITALS = """**What falls short**: invented capitals, taught in the same words, took the place of
+real ones, which the perplexity does not show. Of the {n} countries below, about which no question
+of the training asked, it names {right} capitals; the published model, as it comes in the wheel,
+{published}."""
 
 
 def capitals(vlm, published) -> list[dict]:
@@ -115,7 +112,7 @@ def measured(vlm, published) -> dict:
     photograph = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
     told["altered"] = altered.measure(vlm, n=ASKED)
     told["photographs"] = altered.photographs(vlm, [photograph])
-    table = card.measure(vlm, n=ROWS).round(4)
+    table = card.measure(vlm).round(4)
     return told | {"scores": table.to_dict("records"), "floors": card.verdicts(table, GOALS)}
 
 
@@ -139,8 +136,7 @@ def written(told: dict) -> str:
     above = (needing["hidden from layer 0"] - needing["majority"]).max()
     other = pd.DataFrame(told["other_words"]).assign(value=lambda t: (100 * t["value"]).round(1))
     known = pd.DataFrame(told["capitals"])
-    counts = {"n": len(known), "taught": len(language.capitals("taught"))}
-    counts |= {"right": known["answer right"].sum(), "published": known["published right"].sum()}
+    right = {"right": known["answer right"].sum(), "published": known["published right"].sum()}
     world = pd.DataFrame(told["world"]).replace({True: "yes", False: "no"})
     known = known.replace({True: "yes", False: "no"})
     made = CARD.format(
@@ -154,7 +150,7 @@ def written(told: dict) -> str:
         language=fill(LANGUAGE.format(**told["perplexity"]), 100),
         words=card.markdown(other),
         world=card.markdown(world),
-        capitals=fill(CAPITALS.format(**counts), 100),
+        capitals=fill(CAPITALS.format(n=len(known), **right), 100),
         countries=card.markdown(known),
     )
     return altered.updated(made, told)

@@ -4,13 +4,11 @@ The decoder learns its tasks beside rows of such text, on which its next words a
 as the frozen model has them. How far its language was moved is told by the perplexity of texts that
 were fixed before the training: texts/validation.txt, by which recipes are chosen, and
 texts/perplexity.txt, which is in the card. Perplexity does not see that invented facts take the
-place of real ones that are asked for in the same words. So capitals are asked for: those of some
-countries in a training, of others by who chooses a recipe, and of others again for the card
-(texts/countries.csv).
+place of real ones that are asked for in the same words. So real capitals are asked for besides:
+those of some countries by who chooses a recipe, of others for the card (texts/countries.csv).
 """
 
 import csv
-import hashlib
 import re
 from pathlib import Path
 from random import Random
@@ -26,7 +24,6 @@ TEXTS = Path(__file__).parent / "texts"
 TESTED = "e51c29b624304b2bad5d1342caa1828cbb69d1f32fd0d6b311db20d9d015709a"  # perplexity.txt
 ASKED = (Path(__file__).parent / "texts/questions.txt").read_text().splitlines()
 CAPITAL = "What is the capital of {}?"
-OF_COUNTRIES = (CAPITAL, "What is the capital city of {}?", "On which continent is {}?")
 FIRST = (  # words that texts begin with
     "The In It A When This There He She We You If For On At After Many Most One Some As From To "
     "Although My However, Yesterday Today During Once What How Let First, According Every"
@@ -62,8 +59,11 @@ def spoken(net, turns, count: int, path: Path, *, seed: int, batch: int = 256) -
     torch.manual_seed(seed)
     for first in range(0, count, batch):
         rows = begun[first : first + batch]
-        ids, mask = _to_the_right(rows)
-        longest = ids.shape[1]
+        longest = max(map(len, rows))
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, longest - len(row) :], mask[i, longest - len(row) :] = torch.tensor(row), 1
         said = net.generate(
             input_ids=ids.to(net.device), attention_mask=mask.to(net.device), do_sample=True,
             top_k=0, temperature=WARMTH, eos_token_id=None, pad_token_id=0,
@@ -77,74 +77,29 @@ def spoken(net, turns, count: int, path: Path, *, seed: int, batch: int = 256) -
 
 
 def capitals(part: str) -> dict[str, str]:
-    """Return the countries of a part, "taught", "validation" or "test", with their capitals.
-
-    The capitals of those that are taught are not told: the frozen decoder says them.
-    """
+    """Return the countries of a part, "validation" or "test", with their capitals."""
     with (TEXTS / "countries.csv").open(encoding="utf-8", newline="") as file:
-        return {row["country"]: row["capital"] for row in csv.DictReader(file)
-                if row["part"] == part}  # fmt: skip
-
-
-def worldly() -> list[str]:
-    """Return questions about the world: of the countries that are taught, and others."""
-    return [text.format(name) for name in capitals("taught") for text in OF_COUNTRIES] + ASKED
-
-
-@torch.no_grad()
-def replies(
-    net, turns, questions: list[str], work: Path | None = None, *, most: int = 32, batch: int = 64
-) -> tuple[Tensor, Tensor]:
-    """Return what a decoder answers to questions, greedily, and where its answers begin.
-
-    Ids `[row, position]` of the question in its turn and at most `most` tokens of the answer, -1
-    behind its end, and `[row]` positions. Kept in the folder `work` under the questions' hash.
-    """
-    told = hashlib.sha256("\n".join([str(most), *questions]).encode()).hexdigest()[:12]
-    path = work and work / f"replies-{told}.safetensors"
-    if path and path.exists():
-        kept = load_file(path)
-        return kept["tokens"], kept["begins"]
-    (head, tail), end = turns.frames[False], turns.tokenizer.eos_token_id
-    asked = [turns.tokenizer.encode(head + question + tail) for question in questions]
-    made = torch.full((len(asked), max(map(len, asked)) + most), -1)
-    for first in range(0, len(asked), batch):
-        rows = asked[first : first + batch]
-        ids, mask = _to_the_right(rows)
-        said = net.generate(
-            input_ids=ids.to(net.device), attention_mask=mask.to(net.device), do_sample=False,
-            eos_token_id=end, pad_token_id=end, max_new_tokens=most,
-            suppress_tokens=[turns.image],
-        )[:, ids.shape[1] :].tolist()  # fmt: skip
-        for i, (row, answer) in enumerate(zip(rows, said, strict=True), first):
-            whole = row + answer[: answer.index(end) + 1 if end in answer else None]
-            made[i, : len(whole)] = torch.tensor(whole)
-    begins = torch.tensor([len(row) for row in asked])
-    if path:
-        save_file({"tokens": made, "begins": begins}, path)
-    return made, begins
-
-
-def _to_the_right(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Return ids `[row, position]` that end together, and the mask of what is no padding."""
-    longest = max(map(len, rows))
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, longest - len(row) :], mask[i, longest - len(row) :] = torch.tensor(row), 1
-    return ids, mask
-
-
-def answering(tokens: Tensor, begins: Tensor) -> Tensor:
-    """Return `[row, position]` where the next token is one of the answer's, its end among them."""
-    place = torch.arange(tokens.shape[1])
-    ends = (tokens >= 0).sum(1, keepdim=True)
-    return (place >= begins[:, None] - 1) & (place < ends - 1)
+        rows = list(csv.DictReader(file))
+    return {row["country"]: row["capital"] for row in rows if row["part"] == part}
 
 
 def names(said: str, capital: str) -> bool:
     """Return whether a capital is named, as a word of its own."""
     return bool(re.search(rf"\b{re.escape(capital)}\b", said, re.IGNORECASE))
+
+
+@torch.no_grad()
+def known(net, turns, part: str, *, most: int = 24) -> tuple[int, int]:
+    """Return how many capitals of a part of the countries are named, and how many there are."""
+    (head, tail), asked, right = turns.frames[False], capitals(part), 0
+    for country, capital in asked.items():
+        ids = torch.tensor([turns.tokenizer.encode(head + CAPITAL.format(country) + tail)])
+        said = net.generate(
+            input_ids=ids.to(net.device), attention_mask=torch.ones_like(ids).to(net.device),
+            do_sample=False, max_new_tokens=most, suppress_tokens=[turns.image],
+        )  # fmt: skip
+        right += names(turns.tokenizer.decode(said[0, ids.shape[1] :]), capital)
+    return right, len(asked)
 
 
 def text_rows(tokens: Tensor) -> dict[str, Tensor]:

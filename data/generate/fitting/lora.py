@@ -53,12 +53,6 @@ class Updates(nn.Module):
         """Return both matrices as the bundle holds them, the scale in the second."""
         return {DOWN: self.down, UP: self._adapted[0].scale * self.up}
 
-    @torch.no_grad()
-    def take(self, down: Tensor, up: Tensor) -> None:
-        """Become what `tensors` returned."""
-        self.down.copy_(down)
-        self.up.copy_(up / self._adapted[0].scale)
-
 
 @contextmanager
 def without(updates: nn.ModuleDict) -> Iterator[None]:

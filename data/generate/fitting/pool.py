@@ -6,7 +6,7 @@ labelled at every grid of patches that some vision tower cuts one into.
 
 import json
 import time
-from functools import cached_property, partial
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -159,13 +159,3 @@ class Pool:
 
     def scene(self, i: int) -> Scene:
         return scene_of(json.loads(self._lines[i]))
-
-    @cached_property
-    def chained(self) -> list[int]:
-        """The pictures with food chains."""
-        return [i for i in range(len(self)) if self.scene(i).chains]
-
-    @cached_property
-    def still(self) -> list[int]:
-        """The pictures without."""
-        return sorted(set(range(len(self))) - set(self.chained))
