@@ -93,8 +93,7 @@ def capitals(vlm, published) -> list[dict]:
     for country, capital in language.capitals("test").items():
         row = {"country": country, "capital": capital}
         for name, model in (("answer", vlm), ("published", published)):
-            inputs = model.prepare(question=language.CAPITAL.format(country))
-            row[name] = model.answer(inputs, max_new_tokens=24).text
+            row[name] = words.answer(model, language.CAPITAL.format(country))
             row[f"{name} right"] = language.names(row[name], capital)
         rows.append(row)
     return rows
